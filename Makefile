@@ -1,0 +1,85 @@
+# Needs: make and Python 3.11 or newer (PYTHON=python3.13 picks one). Everything else comes from the two lock files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --no-input
+UV := build/lock/bin/uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LINTED := src tests benchmarks docs
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run dev test check static lint format layers types contract docs bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: $(VENV)/.installed ## Make .venv with the hub in it, from requirements.lock
+
+run: install ## Start the hub; ARGS="--port 8080 …" go to `plughub serve`
+	$(BIN)/plughub serve $(ARGS)
+
+dev: $(VENV)/.dev ## Add what tests and checks need, from requirements-dev.lock
+
+test: dev ## Run the tests; ARGS="tests/keys -k revoked" go to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: static contract test ## Everything that CI checks but the benchmark
+
+static: lint layers types
+
+lint: dev ## Format and lint, changing nothing
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/ruff check $(LINTED)
+
+format: dev ## Format, and mend what can be mended
+	$(BIN)/ruff check --fix-only --quiet $(LINTED)
+	$(BIN)/ruff format $(LINTED)
+
+layers: dev ## Imports point down
+	$(BIN)/lint-imports
+
+types: dev ## mypy --strict
+	$(BIN)/mypy
+
+contract: dev ## Write contract/openapi.json anew; fails when it differs from the committed one
+	$(BIN)/python -m plughub.contract
+	git diff --exit-code -- contract/
+	@new=$$(git ls-files --others --exclude-standard -- contract/); test -z "$$new" || { echo "not committed: $$new"; exit 1; }
+
+docs: dev ## Write docs/settings.md anew
+	$(BIN)/python -m docs.settings_page
+
+bench: dev ## Measure the hub against its targets; BENCH_ARGS="--quick"
+	$(BIN)/python -m benchmarks.hub $(BENCH_ARGS)
+
+lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: ## Remove everything that make made (not data/)
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ensurepip writes bin/pip last: an interrupted `venv` is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Plughub needs Python 3.11 or newer; name one with PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+# pip compiles what it installs; our own sources are compiled here, since the first start would pay for it otherwise.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/pip
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --no-build-isolation --no-deps --editable .
+	$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
+	$(PIP) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# uv lives apart: only whoever changes the dependencies needs it.
+$(UV):
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv

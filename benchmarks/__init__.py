@@ -1,0 +1,1 @@
+"""How fast the hub is: load generator, upstreams, and the comparison with a direct call."""

@@ -1,0 +1,1 @@
+"""The REST doors: both dialects, one file per noun of the URLs."""

@@ -1,0 +1,200 @@
+"""API keys over HTTP, in both dialects (CONTRACT section 4)."""
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Response
+from pydantic import BaseModel, ConfigDict
+
+from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
+from plughub.api.models import KeyCreated, KeyList, KeyOut, KeyRevoked, Success, SuccessPage, V1Key, V1KeyCreated
+from plughub.api.reply import Offset, PageLimit, PageNumber, PerPage, public_or_404, reply, success
+from plughub.door.routes import Route
+from plughub.keys import service
+from plughub.keys.schemas import Description, Key, KeyCreate, KeyUpdate, Name, ServerIds
+from plughub.keys.service import StatusFilter
+from plughub.kit.clock import rfc3339
+from plughub.kit.ids import public_id
+
+MISSING = "API key not found"
+# A key made through `/v1` is for calling tools: the documents give it no scopes to choose.
+V1_SCOPES = ["execute:tools", "read:servers"]
+
+
+class Permissions(BaseModel):
+    """`"*"` = all present and future servers, or a list of ids."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    mcps: Literal["*"] | ServerIds
+
+
+class V1KeyCreate(BaseModel):
+    """The body of `POST /v1/api-keys`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+    description: Description | None = None
+    expires_at: str | None = None
+    permissions: Permissions | None = None
+
+
+class V1KeyUpdate(BaseModel):
+    """The body of `PATCH /v1/api-keys/{id}`: what is not given stays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name | None = None
+    description: Description | None = None
+    expires_at: str | None = None
+    permissions: Permissions | None = None
+    status: Literal["active", "suspended"] | None = None
+
+
+Status = Annotated[StatusFilter | None, Query(description="active, suspended, revoked or expired; without it all")]
+V1Status = Annotated[Literal["active", "revoked", "expired", "suspended", "all"], Query()]
+
+
+async def list_keys(
+    caller: CallerDep, connection: ReadDep, hub: HubDep, limit: PageLimit = 20, offset: Offset = 0, status: Status = None
+) -> Response:
+    """The keys of the caller's organisation and environment, oldest first; revoked ones stay in the list."""
+    page = await service.list_keys(connection, caller, limit=limit, offset=offset, status=status, now=hub.clock.time())
+    return reply({"keys": [shown(key, hub.clock.time()) for key in page.items], "total": page.total, "limit": limit, "offset": offset})
+
+
+async def create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: KeyCreate) -> Response:
+    """Make a key. Its secret is in this answer and nowhere else. Never wider than the key that makes it."""
+    key, secret = await service.create_key(uow, caller, body, hub.peppers)
+    return reply({**shown(key, hub.clock.time()), "key": secret}, 201)
+
+
+async def get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
+    """One key, in any state."""
+    return reply(shown(await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+
+
+async def update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: KeyUpdate) -> Response:
+    """Change a key; `status` suspends it (403 from the next request on) or brings it back."""
+    return reply(shown(await service.update_key(uow, caller, _id(key_id), body), hub.clock.time()))
+
+
+async def revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
+    """Revoke for good: refused from the next request on. The row stays."""
+    return reply(_revoked(await service.revoke_key(uow, caller, _id(key_id))))
+
+
+async def v1_list_keys(
+    caller: CallerDep, connection: ReadDep, hub: HubDep, page: PageNumber = 1, per_page: PerPage = 20, status: V1Status = "all"
+) -> Response:
+    """The keys, in pages."""
+    now, wanted = hub.clock.time(), None if status == "all" else status
+    found = await service.list_keys(connection, caller, limit=per_page, offset=(page - 1) * per_page, status=wanted, now=now)
+    return success([v1_shown(key, now) for key in found.items], page=page, per_page=per_page, total=found.total)
+
+
+async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1KeyCreate) -> Response:
+    """Make a key that reads servers and calls tools."""
+    fields: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"permissions"})
+    scopes = [scope for scope in V1_SCOPES if scope in caller.scopes]
+    servers = body.permissions.mcps if body.permissions is not None else None
+    key, secret = await service.create_key(uow, caller, KeyCreate(**fields, scopes=scopes, servers=servers), hub.peppers)
+    return success({**v1_shown(key, hub.clock.time()), "key": secret}, 201)
+
+
+async def v1_get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
+    """One key, in any state."""
+    return success(v1_shown(await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+
+
+async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: V1KeyUpdate) -> Response:
+    """Change a key, its permissions too."""
+    fields: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"permissions"})
+    if body.permissions is not None:
+        fields["servers"] = body.permissions.mcps
+    return success(v1_shown(await service.update_key(uow, caller, _id(key_id), KeyUpdate(**fields)), hub.clock.time()))
+
+
+async def v1_revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
+    """Revoke for good."""
+    return success(_revoked(await service.revoke_key(uow, caller, _id(key_id))))
+
+
+def shown(key: Key, now: float) -> dict[str, Any]:
+    """The key as `/api` shows it."""
+    return {
+        "id": public_id("key", key.id),
+        "name": key.name,
+        "description": key.description,
+        "prefix": key.prefix,
+        "last4": key.last4,
+        "kind": key.kind,
+        "environment": key.environment,
+        "scopes": list(key.scopes),
+        "servers": "*" if key.servers is None else list(key.servers),
+        "labels": key.labels,
+        "status": _status(key, now),
+        "created_at": rfc3339(key.created_at),
+        "expires_at": _time(key.expires_at),
+        "revoked_at": _time(key.revoked_at),
+    }
+
+
+def v1_shown(key: Key, now: float) -> dict[str, Any]:
+    """The key as `/v1` shows it."""
+    servers = "*" if key.servers is None else [public_id("mcp", server_id) for server_id in key.servers]
+    return {
+        "id": public_id("key", key.id),
+        "name": key.name,
+        "description": key.description,
+        "prefix": key.prefix,
+        "status": _status(key, now),
+        "created_at": rfc3339(key.created_at),
+        "expires_at": _time(key.expires_at),
+        "permissions": {"mcps": servers},
+    }
+
+
+def _status(key: Key, now: float) -> str:
+    expired = key.status != "revoked" and key.expires_at is not None and key.expires_at <= now
+    return "expired" if expired else key.status
+
+
+def _revoked(key: Key) -> dict[str, Any]:
+    return {"id": public_id("key", key.id), "status": "revoked", "revoked_at": _time(key.revoked_at)}
+
+
+def _time(epoch_s: float | None) -> str | None:
+    return None if epoch_s is None else rfc3339(epoch_s)
+
+
+def _id(text: str) -> str:
+    return public_or_404("key", text, MISSING)
+
+
+_API, _V1 = "/api/auth/keys", "/v1/api-keys"
+# Whatever tells of keys is stored by nobody on the way.
+_row = partial(Route, secret=True)
+ROUTES = [
+    _row("GET", _API, "read:keys", list_keys, "List keys", "Keys", output=KeyList),
+    _row("POST", _API, "write:keys", create_key, "Create a key", "Keys", status=201, output=KeyCreated),
+    _row("GET", _API + "/{key_id}", "read:keys", get_key, "Get a key", "Keys", output=KeyOut),
+    _row("PATCH", _API + "/{key_id}", "write:keys", update_key, "Change a key", "Keys", output=KeyOut),
+    _row("DELETE", _API + "/{key_id}", "write:keys", revoke_key, "Revoke a key", "Keys", output=KeyRevoked),
+    _row("GET", _V1, "read:keys", v1_list_keys, "List keys", "API keys (v1)", "v1", output=SuccessPage[V1Key]),
+    _row(
+        "POST",
+        _V1,
+        "write:keys",
+        v1_create_key,
+        "Create a key",
+        "API keys (v1)",
+        "v1",
+        status=201,
+        output=Success[V1KeyCreated],
+    ),
+    _row("GET", _V1 + "/{key_id}", "read:keys", v1_get_key, "Get a key", "API keys (v1)", "v1", output=Success[V1Key]),
+    _row("PATCH", _V1 + "/{key_id}", "write:keys", v1_update_key, "Change a key", "API keys (v1)", "v1", output=Success[V1Key]),
+    _row("DELETE", _V1 + "/{key_id}", "write:keys", v1_revoke_key, "Revoke a key", "API keys (v1)", "v1", output=Success[KeyRevoked]),
+]

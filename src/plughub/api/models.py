@@ -1,0 +1,290 @@
+"""The shapes of the answers, as the API reference shows them and the tests compare them with what is served."""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Shape(BaseModel):
+    """An answer: every member is always there unless its type says otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ServerOut(Shape):
+    """A server; secret values of `config` are `***`."""
+
+    uuid: str
+    slug: str
+    name: str
+    description: str
+    type: Literal["STDIO", "SSE", "STREAMABLE_HTTP"]
+    config: dict[str, Any]
+    status: Literal["connected", "connecting", "disconnected", "error", "disabled", "quarantined"]
+    last_error: str | None
+    enabled: bool
+    profile_uuid: str
+    tools_count: int | None
+    created_at: str
+    updated_at: str
+
+
+class ServerList(Shape):
+    """A page of servers."""
+
+    servers: list[ServerOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class ToolsOut(Shape):
+    """The tools of a server, each as the server sent it."""
+
+    tools: list[dict[str, Any]]
+    total: int
+
+
+class LogLine(Shape):
+    """One line, and when it was written."""
+
+    at: str
+    line: str
+
+
+class LogsOut(Shape):
+    """The end of a server's log."""
+
+    logs: list[LogLine]
+
+
+class KeyOut(Shape):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    description: str
+    prefix: str
+    last4: str
+    kind: Literal["public", "secret"]
+    environment: Literal["live", "test"]
+    scopes: list[str]
+    servers: Literal["*"] | list[str]
+    labels: dict[str, str]
+    status: Literal["active", "suspended", "revoked", "expired"]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class KeyCreated(KeyOut):
+    """A new key; `key` is shown this once."""
+
+    key: str
+
+
+class KeyList(Shape):
+    """A page of keys."""
+
+    keys: list[KeyOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class KeyRevoked(Shape):
+    """What a revocation leaves: the row stays."""
+
+    id: str
+    status: Literal["revoked"]
+    revoked_at: str
+
+
+class Execute(Shape):
+    """The body of a tool call."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    timeout_ms: int | None = Field(None, ge=1, le=300_000)
+
+
+class ExecuteMetadata(Shape):
+    """Where and how long."""
+
+    server_uuid: str
+    tool: str
+    duration_ms: int
+    request_id: str
+
+
+class Executed(Shape):
+    """`result` is the structured content, else the single text block parsed as JSON, else its text, else the content."""
+
+    result: Any
+    content: list[Any]
+    structuredContent: Any = None  # noqa: N815  the wire's name
+    isError: bool  # noqa: N815
+    metadata: ExecuteMetadata
+
+
+class Invoke(Shape):
+    """The body of `/v1/mcp/invoke`; `timeout` in milliseconds; `context` is logged, not sent on."""
+
+    mcp_id: str
+    tool: str
+    arguments: dict[str, Any]
+    timeout: int | None = Field(None, ge=1, le=300_000)
+    context: dict[str, Any] | None = None
+
+
+class InvokeMetadata(Shape):
+    """Where, how long and when."""
+
+    mcp_id: str
+    tool: str
+    latency_ms: int
+    timestamp: str
+
+
+class Invoked(Shape):
+    """The unwrapped result of a tool."""
+
+    result: Any
+    metadata: InvokeMetadata
+
+
+class Success(BaseModel, Generic[T]):
+    """The envelope of `/v1`."""
+
+    success: Literal[True]
+    data: T
+
+
+class Pagination(Shape):
+    """Pages count from 1."""
+
+    page: int
+    per_page: int
+    total: int
+    total_pages: int
+
+
+class SuccessPage(Success[list[T]], Generic[T]):
+    """The envelope of a `/v1` list."""
+
+    pagination: Pagination
+
+
+class McpOut(Shape):
+    """A server in the words of the PlexMCP documents."""
+
+    id: str
+    name: str
+    endpoint_url: str | None
+    description: str
+    status: Literal["active", "inactive"]
+    health: Literal["healthy", "unhealthy", "unknown"]
+    created_at: str
+    updated_at: str
+
+
+class McpTool(Shape):
+    """A tool in short."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+class McpDetail(McpOut):
+    """A server with its tools; `tools` is null while they cannot be had, never an empty list in place of an error."""
+
+    tools: list[McpTool] | None
+
+
+class McpDeleted(Shape):
+    """A deleted server."""
+
+    deleted: Literal[True]
+    mcp_id: str
+
+
+class V1Permissions(Shape):
+    """Which servers a key may use."""
+
+    mcps: Literal["*"] | list[str]
+
+
+class V1Key(Shape):
+    """An API key in the words of the PlexMCP documents."""
+
+    id: str
+    name: str
+    description: str
+    prefix: str
+    status: Literal["active", "suspended", "revoked", "expired"]
+    created_at: str
+    expires_at: str | None
+    permissions: V1Permissions
+
+
+class V1KeyCreated(V1Key):
+    """A new key; `key` is shown this once."""
+
+    key: str
+
+
+class RateLimitOut(Shape):
+    """What is left of each limit; asking is free."""
+
+    tier: str
+    hourly: dict[str, int]
+    burst: dict[str, int]
+    concurrency: dict[str, int]
+
+
+class HealthOut(Shape):
+    """The process answers."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class ReadyOut(Shape):
+    """The hub serves: its database answers and its usage records reach the disk."""
+
+    status: Literal["ready"]
+
+
+class ResourceMetadata(BaseModel):
+    """Protected resource metadata (RFC 9728)."""
+
+    resource: str
+    resource_name: str
+    bearer_methods_supported: list[str]
+    scopes_supported: list[str]
+    resource_documentation: str
+
+
+class ErrorBody(Shape):
+    """`details.hint` holds the remedy."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ApiError(Shape):
+    """Every error of `/api`."""
+
+    error: ErrorBody
+    message: str
+    request_id: str
+
+
+class V1Error(Shape):
+    """Every error of `/v1`."""
+
+    success: Literal[False]
+    error: ErrorBody

@@ -1,0 +1,52 @@
+"""Errors in the two REST dialects (CONTRACT section 2)."""
+
+from typing import Any
+
+import msgspec
+
+from plughub.door.dispatch import Rendered
+from plughub.door.request import JSON, Request
+from plughub.kit.errors import Forbidden, HubError, Invalid, Unauthorized
+
+_CHALLENGE = b'Bearer realm="plughub"'
+
+
+def render_api(error: HubError, request: Request) -> Rendered:
+    """Plugged.in: `{"error":{"code","message","details"},"message","request_id"}`; `details.hint` holds the remedy."""
+    details = _details(error)
+    body = {"error": {"code": error.code, "message": error.text, "details": details}, "message": error.text, "request_id": request.id}
+    return Rendered(error.status, msgspec.json.encode(body), _headers(error))
+
+
+def render_v1(error: HubError, request: Request) -> Rendered:
+    """PlexMCP: `{"success":false,"error":{…}}` with the documents' codes and texts."""
+    details = _details(error)
+    if isinstance(error, Invalid):
+        details |= {item["field"]: item["message"] for item in error.errors}
+        for name in ("field", "value", "errors"):
+            details.pop(name, None)
+    details["request_id"] = request.id
+    message = (
+        error.text if error.v1_message is None or (error.custom and not isinstance(error, Invalid | Unauthorized)) else error.v1_message
+    )
+    code = error.v1_code or error.code.lower()
+    body = {"success": False, "error": {"code": code, "message": message, "details": details}}
+    return Rendered(error.v1_status or error.status, msgspec.json.encode(body), _headers(error))
+
+
+def _details(error: HubError) -> dict[str, Any]:
+    details = dict(error.details)
+    if error.hint is not None:
+        details.setdefault("hint", error.hint)
+    return details
+
+
+def _headers(error: HubError) -> list[tuple[bytes, bytes]]:
+    headers = [JSON, *((name.encode(), value.encode()) for name, value in error.headers.items())]
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", _CHALLENGE))
+    elif isinstance(error, Forbidden) and "required_scope" in error.details:
+        headers.append(
+            (b"www-authenticate", _CHALLENGE + b', error="insufficient_scope", scope="%b"' % error.details["required_scope"].encode())
+        )
+    return headers

@@ -1,0 +1,116 @@
+"""Health, readiness, metrics, limits, and what describes the API."""
+
+from ipaddress import ip_address
+
+from fastapi import Request, Response
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from plughub import __version__
+from plughub.api.framework import CallerDep, HubDep, door_request
+from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata
+from plughub.api.reply import reply
+from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.kit.caller import DEFAULT_SCOPES
+from plughub.kit.errors import Forbidden, Unavailable
+
+# Behind a proxy of the same host every client would look like loopback.
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+
+
+async def health() -> Response:
+    """The process answers; nothing is checked."""
+    return reply({"status": "ok", "version": __version__})
+
+
+async def ready(hub: HubDep) -> Response:
+    """The database answers and usage records reach the disk; else 503."""
+    try:
+        async with hub.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable("The database does not answer") from error
+    if hub.writer.failing:
+        raise Unavailable("Usage records cannot be written", headers={"retry-after": "5"})
+    if hub.writer.full:
+        raise Unavailable("Usage records are waiting for the disk")
+    return reply({"status": "ready"})
+
+
+async def metrics(request: Request, hub: HubDep) -> Response:
+    """Prometheus text: for loopback addresses that no proxy speaks for, or for the operator's key."""
+    client, door = request.client, door_request(request)
+    forwarded = any(name in door.headers for name in _FORWARDED)
+    if client is None or forwarded or not ip_address(client.host).is_loopback:
+        caller = await hub.admission.admit(door, AUTHENTICATED, 0)
+        if not caller.operator:
+            raise Forbidden
+    return Response(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)
+
+
+async def rate_limit(caller: CallerDep, hub: HubDep) -> Response:
+    """What is left; this call counts nothing."""
+    tier = caller.tier
+    left = hub.admission.left(caller)
+    return reply(
+        {
+            "tier": tier.name,
+            "hourly": {"limit": tier.hourly, "remaining": left.hourly, "reset": left.reset},
+            "burst": {"limit": tier.burst, "remaining": left.burst},
+            "concurrency": {"limit": tier.concurrency, "remaining": left.concurrency},
+        }
+    )
+
+
+async def openapi(request: Request) -> Response:
+    """The document in `contract/openapi.json`: generated from the routes, compared in CI."""
+    return Response(request.app.state.openapi(), media_type="application/json")
+
+
+async def resource_metadata(request: Request, hub: HubDep, path: str = "") -> Response:
+    """Where a client that was refused learns what the MCP endpoint wants (RFC 9728)."""
+    base = (hub.settings.public_url or str(request.base_url)).rstrip("/")
+    return reply(
+        {
+            "resource": f"{base}/{path or 'mcp'}",
+            "resource_name": "Plughub",
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": sorted(DEFAULT_SCOPES),
+            "resource_documentation": f"{base}/api/openapi.json",
+        }
+    )
+
+
+async def resource_metadata_of_mcp(request: Request, hub: HubDep) -> Response:
+    """The same for `/mcp`."""
+    return await resource_metadata(request, hub, "mcp")
+
+
+async def resource_metadata_of_server(request: Request, hub: HubDep, uuid: str) -> Response:
+    """The same for one server's endpoint; it says nothing of whether the server exists."""
+    return await resource_metadata(request, hub, f"servers/{uuid}/mcp")
+
+
+_WELL_KNOWN = "/.well-known/oauth-protected-resource"
+ROUTES = [
+    Route("GET", "/health", PUBLIC, health, "Is the process alive", "System", cost=0, output=HealthOut),
+    Route("GET", "/ready", PUBLIC, ready, "Can the hub serve", "System", cost=0, output=ReadyOut),
+    Route("GET", "/metrics", PUBLIC, metrics, "Prometheus metrics", "System", cost=0, output=str, output_kind="text/plain"),
+    Route("GET", "/api/rate-limit", AUTHENTICATED, rate_limit, "What is left of the limits", "System", cost=0, output=RateLimitOut),
+    Route("GET", "/api/openapi.json", PUBLIC, openapi, "This description", "System", output=dict),
+    Route("GET", _WELL_KNOWN, PUBLIC, resource_metadata, "Protected resource metadata", "MCP", output=ResourceMetadata),
+    Route(
+        "GET", _WELL_KNOWN + "/mcp", PUBLIC, resource_metadata_of_mcp, "Protected resource metadata of /mcp", "MCP", output=ResourceMetadata
+    ),
+    Route(
+        "GET",
+        _WELL_KNOWN + "/servers/{uuid}/mcp",
+        PUBLIC,
+        resource_metadata_of_server,
+        "Protected resource metadata of one server",
+        "MCP",
+        output=ResourceMetadata,
+    ),
+]

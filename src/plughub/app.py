@@ -1,0 +1,168 @@
+"""The application: builds the parts, ties them together, starts and stops them in order."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from plughub.api import keys, mcps, servers, system
+from plughub.api.framework import build_framework
+from plughub.api.openapi import render_openapi
+from plughub.api.render import render_api, render_v1
+from plughub.api.tools import ToolDoor
+from plughub.cluster.limits import InProcessLimits
+from plughub.data_dir import Secrets
+from plughub.db.engine import Database, database_url
+from plughub.db.migrate import migrate
+from plughub.db.writer import BatchingWriter
+from plughub.door.dispatch import Dispatcher
+from plughub.door.routes import Route, RouteTable
+from plughub.door.stats import DoorStats
+from plughub.events.follower import Follower
+from plughub.first_start import FirstStart, check_secrets, prepare
+from plughub.gateway.admission import Admission
+from plughub.gateway.catalog import Catalog
+from plughub.gateway.exchange import Exchange
+from plughub.gateway.hub import Hub
+from plughub.gateway.metrics import HubState
+from plughub.gateway.streams import OpenStreams
+from plughub.jobs import prune_events
+from plughub.jobs.loop import JobLoop
+from plughub.keys.directory import KeyDirectory
+from plughub.kit.clock import Clock, SystemClock
+from plughub.mcp import endpoint
+from plughub.mcp.render import renderer as mcp_renderer
+from plughub.servers.directory import ServerDirectory
+from plughub.servers.logs import ServerLogs
+from plughub.servers.status import StatusBoard
+from plughub.settings import Settings
+from plughub.upstream.pool import Pool
+from plughub.wiring import Wiring
+
+
+@dataclass(slots=True)
+class Application:
+    """The ASGI application with what its owner may want to look at: the hub, and after the start what the first start made."""
+
+    asgi: Dispatcher
+    hub: Hub
+    rows: Sequence[Route]
+    secrets: Secrets
+    wiring: Wiring
+    first: FirstStart | None = None
+    stack: AsyncExitStack | None = None
+
+    async def start(self) -> None:
+        """Bring the database to the newest schema, see that the secrets belong to it, and start every part; once.
+
+        Raises SecretsLost, SchemaUnknown, SQLAlchemyError, OSError, with nothing left running.
+        """
+        if self.stack is not None:
+            return
+        async with AsyncExitStack() as stack:
+            database = self.hub.database
+            stack.push_async_callback(database.aclose)
+            await migrate(database)
+            await check_secrets(database, self.secrets)
+            self.first = await prepare(database, self.secrets)
+            await _start(self.hub, self.wiring, stack)
+            self.stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop what `start` started, in the reverse order."""
+        if self.stack is not None:
+            stack, self.stack = self.stack, None
+            await stack.aclose()
+
+
+def rows_of(hub: Hub) -> list[Route]:
+    """Every route there is."""
+    tools = ToolDoor(hub)
+    return [*servers.routes(tools), *mcps.routes(tools), *keys.ROUTES, *endpoint.routes(hub), *system.ROUTES]
+
+
+def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None) -> Application:
+    """Build everything without touching disk, network or database; the lifespan does that."""
+    clock = clock or SystemClock()
+    database = Database(database_url(settings), clock)
+    board = StatusBoard(clock, settings.cache_entries)
+    logs = ServerLogs(settings.data_dir / "logs", settings.max_server_log_bytes, clock)
+    wiring = Wiring(database, board, logs)
+    hub = _build_hub(settings, secrets, database, wiring, board, logs)
+    wiring.attach(hub)
+    rows = rows_of(hub)
+    stats = DoorStats()
+
+    @asynccontextmanager
+    async def lifespan(framework: FastAPI) -> AsyncIterator[None]:
+        await application.start()
+        try:
+            yield
+        finally:
+            await application.stop()
+
+    framework = build_framework(rows, lifespan)
+    framework.state.hub = hub
+    framework.state.metrics = _metrics(stats, hub)
+    framework.state.openapi = cache(lambda: render_openapi(rows))
+    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
+    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats)
+    application = Application(dispatcher, hub, rows, secrets, wiring)
+    return application
+
+
+def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring: Wiring, board: StatusBoard, logs: ServerLogs) -> Hub:
+    clock = database.clock
+    follower = Follower(database)
+    writer = BatchingWriter(database, settings)
+    directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
+    pool = Pool(settings, wiring, clock=clock)
+    key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    limits = InProcessLimits(clock, settings.cache_entries)
+    exchange = Exchange(directory, pool, writer, clock)
+    return Hub(
+        settings=settings,
+        clock=clock,
+        database=database,
+        writer=writer,
+        follower=follower,
+        sealer=secrets.sealer,
+        peppers=secrets.peppers,
+        keys=key_directory,
+        servers=directory,
+        board=board,
+        logs=logs,
+        limits=limits,
+        admission=Admission(settings, key_directory, limits, clock),
+        pool=pool,
+        exchange=exchange,
+        catalog=Catalog(exchange, settings, clock),
+        streams=OpenStreams(),
+    )
+
+
+async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
+    """Start in the order of need; the stack stops in the reverse order."""
+    stack.push_async_callback(hub.writer.aclose)
+    await hub.follower.start()
+    stack.push_async_callback(hub.follower.aclose)
+    wiring.start()
+    stack.push_async_callback(wiring.aclose)
+    await hub.pool.start()
+    stack.push_async_callback(hub.pool.aclose)
+    jobs = JobLoop(hub.database, {prune_events.KIND: prune_events.handler(hub.settings)})
+    await jobs.start()
+    stack.push_async_callback(jobs.aclose)
+
+
+def _metrics(stats: DoorStats, hub: Hub) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(stats)
+    registry.register(HubState(hub))
+    return registry

@@ -1,0 +1,1 @@
+"""Translation of messages between revisions of MCP: pure functions over raw JSON."""

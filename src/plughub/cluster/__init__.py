@@ -1,0 +1,1 @@
+"""State that several processes share. This package holds the in-process forms."""

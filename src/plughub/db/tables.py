@@ -1,0 +1,230 @@
+"""Every table of the hub.
+
+Ids are text (canonical uuid7). Times are epoch seconds in columns named `*_at`. `space_id` is the one column of isolation:
+an organisation has two spaces, live and test (DESIGN section 1).
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id", *, nullable: bool = False) -> Column[str]:
+    return Column(name, String(36), nullable=nullable)
+
+
+def _reference(name: str, target: str, *, cascade: bool = False) -> Column[str]:
+    return Column(name, String(36), ForeignKey(target, ondelete="CASCADE" if cascade else None), nullable=False)
+
+
+def _key() -> Column[str]:
+    return Column("id", String(36), primary_key=True)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[float]:
+    return Column(name, Double, nullable=nullable)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+# One row. `change_no` numbers the management changes of the whole hub in commit order: caches of every process follow it.
+hub = Table(
+    "hub",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("change_no", BigInteger, nullable=False),
+    _time("created_at"),
+)
+
+organization = Table(
+    "organization",
+    metadata,
+    _key(),
+    _text("name"),
+    _text("slug"),
+    _text("tier"),
+    _flag("operator"),
+    _flag("stdio_allowed"),
+    _time("created_at"),
+    UniqueConstraint("slug"),
+)
+
+# `seq` numbers the space's events in commit order; `epoch` changes when the numbering starts anew (a restored backup).
+space = Table(
+    "space",
+    metadata,
+    _key(),
+    _reference("organization_id", "organization.id"),
+    _text("environment"),
+    Column("seq", BigInteger, nullable=False),
+    _text("epoch"),
+    UniqueConstraint("organization_id", "environment"),
+)
+
+project = Table(
+    "project",
+    metadata,
+    _key(),
+    _reference("organization_id", "organization.id"),
+    _reference("space_id", "space.id"),
+    _text("name"),
+    _text("description"),
+    _flag("is_default"),
+    _time("created_at"),
+    Index(None, "space_id"),
+)
+
+profile = Table(
+    "profile",
+    metadata,
+    _key(),
+    _reference("project_id", "project.id"),
+    _reference("space_id", "space.id"),
+    _text("name"),
+    _text("slug"),
+    _flag("is_default"),
+    _time("created_at"),
+    UniqueConstraint("space_id", "slug"),
+    Index(None, "project_id"),
+)
+
+server = Table(
+    "server",
+    metadata,
+    _key(),
+    _reference("space_id", "space.id"),
+    _reference("profile_id", "profile.id"),
+    _text("slug"),
+    _text("name"),
+    _text("description"),
+    _text("transport"),
+    Column("sealed_config", LargeBinary, nullable=False),
+    _flag("enabled"),
+    Column("revision", Integer, nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    UniqueConstraint("space_id", "slug"),
+    Index(None, "profile_id"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    _key(),
+    _reference("organization_id", "organization.id"),
+    _reference("space_id", "space.id"),
+    _text("name"),
+    _text("description"),
+    _text("kind"),
+    _text("environment"),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    _text("prefix"),
+    _text("last4"),
+    Column("scopes", JSON, nullable=False),
+    _flag("all_servers"),
+    # Not read yet: address lists come with the issue "Who may do what".
+    Column("allowed_ips", JSON, nullable=True),
+    Column("labels", JSON, nullable=False),
+    _text("status"),
+    _time("expires_at", nullable=True),
+    _time("created_at"),
+    _id("created_by", nullable=True),
+    _time("revoked_at", nullable=True),
+    UniqueConstraint("digest"),
+    Index(None, "space_id"),
+    Index(None, "organization_id"),
+)
+
+key_server = Table(
+    "key_server",
+    metadata,
+    Column("key_id", String(36), ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True),
+    Column("server_id", String(36), ForeignKey("server.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "server_id"),
+)
+
+# Append-only. Ids are plain text: a row outlives what it tells about. One tool call is one row.
+event = Table(
+    "event",
+    metadata,
+    Column("space_id", String(36), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _text("name"),
+    _time("at"),
+    Column("change_no", BigInteger, nullable=True),
+    _id("server_id", nullable=True),
+    _id("key_id", nullable=True),
+    Column("tool", Text, nullable=True),
+    Column("request_id", Text, nullable=True),
+    Column("outcome", Text, nullable=True),
+    Column("is_error", Boolean, nullable=True),
+    Column("duration_us", BigInteger, nullable=True),
+    Column("door", Text, nullable=True),
+    _text("data"),
+    # Partial: the rows of tool calls, by far the most, carry no number and cost this index nothing.
+    Index(
+        "ix_event_change_no",
+        "change_no",
+        unique=True,
+        sqlite_where=text("change_no IS NOT NULL"),
+        postgresql_where=text("change_no IS NOT NULL"),
+    ),
+    Index(None, "space_id", "name", "at"),
+    sqlite_with_rowid=False,
+)
+
+# One row a live process; `change_no` is how far its caches have followed.
+node = Table(
+    "node",
+    metadata,
+    _key(),
+    _time("seen_at"),
+    Column("change_no", BigInteger, nullable=False),
+)
+
+job = Table(
+    "job",
+    metadata,
+    _key(),
+    _text("kind"),
+    _time("run_at"),
+    Column("attempts", Integer, nullable=False),
+    _time("lease_until", nullable=True),
+    _id("lease_owner", nullable=True),
+    Column("dedupe", Text, nullable=True),
+    _text("payload"),
+    _text("state"),
+    Column("last_error", Text, nullable=True),
+    UniqueConstraint("dedupe"),
+    Index(None, "state", "run_at"),
+)

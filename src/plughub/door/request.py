@@ -1,0 +1,160 @@
+"""One HTTP request as the doors see it: headers, body, caller, and the two ways to answer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from plughub.cluster.limits import Header, Meter
+from plughub.door.routes import Route
+from plughub.kit.caller import Caller
+from plughub.kit.errors import Malformed, PayloadTooLarge, UnsupportedMediaType
+
+Whole = Callable[[int, list[Header], bytes], Awaitable[None]]
+# Where a server that can send a whole answer at once puts its way to do so: (status, headers, body); see `http_protocol`.
+WHOLE = "plughub.whole"
+JSON: Header = (b"content-type", b"application/json")
+EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+NO_STORE: Header = (b"cache-control", b"no-store")
+_VERSION: Header = (b"x-api-version", b"2")
+_NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
+_STREAM_HEADERS = [EVENT_STREAM, (b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Request:
+    """Made by the dispatcher, one a request. `values` are the path's parameters in order; `door` names the error dialect."""
+
+    __slots__ = (
+        "caller",
+        "cors",
+        "door",
+        "headers",
+        "id",
+        "lease",
+        "limit_headers",
+        "meter",
+        "receive",
+        "route",
+        "scope",
+        "send",
+        "started",
+        "status",
+        "values",
+        "whole",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
+        self.scope = scope
+        # Taken out: left inside it would tie scope and server's request into a ring that only the garbage collector opens.
+        self.whole: Whole | None = scope.pop(WHOLE, None)
+        self.receive = receive
+        self.send = send
+        self.id = id_
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.route: Route | None = None
+        self.values: tuple[str, ...] = ()
+        self.door = "plain"
+        self.caller: Caller | None = None
+        self.meter: Meter | None = None
+        self.lease: Meter | None = None
+        self.limit_headers: list[Header] | None = None
+        self.cors: list[Header] = []
+        self.started = False
+        self.status = 0
+
+    def known_caller(self) -> Caller:
+        """The caller of a route that is not public."""
+        if self.caller is None:
+            raise LookupError("a route without a caller asked for one")
+        return self.caller
+
+    def repeated(self, names: tuple[bytes, ...]) -> bytes | None:
+        """The first of `names` that the client sent more than once, where `headers` keeps the last alone."""
+        pairs = self.scope["headers"]
+        if len(pairs) == len(self.headers):
+            return None
+        sent = [name for name, _ in pairs]
+        return next((name for name in names if sent.count(name) > 1), None)
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises PayloadTooLarge before it is read where its length is announced, ClientGone when it breaks off."""
+        announced = self.headers.get(b"content-length")
+        if announced is not None and len(announced) > 3 and int(announced) > limit_bytes:
+            raise PayloadTooLarge(limit_bytes=limit_bytes)
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        if len(body) > limit_bytes:
+            raise PayloadTooLarge(limit_bytes=limit_bytes)
+        if not message.get("more_body", False) and message["type"] == "http.request":
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body", False):
+            message = await self.receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit_bytes:
+                raise PayloadTooLarge(limit_bytes=limit_bytes)
+        if message["type"] != "http.request":
+            raise ClientGone
+        return b"".join(parts)
+
+    async def json_body(self, limit_bytes: int) -> bytes:
+        """The body of a request that must be JSON. Raises UnsupportedMediaType, Malformed for none, and what `body` raises."""
+        body = await self.body(limit_bytes)
+        if not body:
+            raise Malformed("A JSON body is required")
+        self.check_json_type()
+        return body
+
+    def check_json_type(self) -> None:
+        """Raise UnsupportedMediaType unless the Content-Type says JSON."""
+        kind = self.headers.get(b"content-type", b"")
+        if kind != b"application/json" and kind.split(b";", 1)[0].strip().lower() != b"application/json":
+            raise UnsupportedMediaType(content_type=kind.decode("latin-1")[:100])
+
+    def base_headers(self) -> list[Header]:
+        """What every answer carries: request id, version, limits, CORS."""
+        headers: list[Header] = [(b"x-request-id", self.id.encode()), _VERSION, _NOSNIFF]
+        if self.meter is not None:
+            headers += self.meter.headers()
+        elif self.limit_headers is not None:
+            headers += self.limit_headers
+        return headers + self.cors if self.cors else headers
+
+    async def respond(self, status: int, body: bytes, content_type: Header = JSON, extra: list[Header] | None = None) -> None:
+        """A whole answer at once."""
+        headers = self.base_headers()
+        headers.append(content_type)
+        if extra:
+            headers += extra
+        self.started, self.status = True, status
+        if self.whole is not None:
+            await self.whole(status, headers, body)
+            return
+        headers.append((b"content-length", b"%d" % len(body)))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self) -> None:
+        """Begin an event stream; `write` and `end_stream` follow."""
+        self.started, self.status = True, 200
+        await self.send({"type": "http.response.start", "status": 200, "headers": [*self.base_headers(), *_STREAM_HEADERS]})
+
+    async def write(self, frame: bytes) -> None:
+        """Send a part of the stream; waits while the client reads slowly."""
+        await self.send({"type": "http.response.body", "body": frame, "more_body": True})
+
+    async def end_stream(self) -> None:
+        """The stream is complete."""
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def disconnected(self) -> None:
+        """Return when the client is gone. Only after the body was read."""
+        while True:
+            message: Any = await self.receive()
+            if message["type"] == "http.disconnect":
+                return

@@ -1,0 +1,104 @@
+"""A route is one row. Dispatch, default deny, OpenAPI and the test walks all read these rows."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from plughub.kit.caller import SCOPES
+
+PUBLIC = "public"
+AUTHENTICATED = "authenticated"
+Door = Literal["api", "v1", "mcp", "plain"]
+_REMEMBERED = 8192
+_MAX_REMEMBERED_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path.
+
+    `scope` is a scope of `kit.caller`, AUTHENTICATED (any key) or PUBLIC: there is no default, so forgetting it is an error.
+    `cost` is what the limits count; 0 for what they do not. A `hot` handler takes a `door.request.Request` and writes the answer
+    itself; the others are FastAPI endpoints. `input` and `output` describe a hot row, whose endpoint has no typed signature.
+    """
+
+    method: str
+    path: str
+    scope: str
+    handler: Callable[..., Awaitable[Any]]
+    summary: str
+    tag: str
+    door: Door = "api"
+    status: int = 200
+    cost: int = 1
+    hot: bool = False
+    input: Any = None
+    output: Any = None
+    output_kind: str = "application/json"
+    secret: bool = field(default=False)  # the answer tells of keys: it is never stored by anybody
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES and self.scope not in (PUBLIC, AUTHENTICATED):
+            raise ValueError(f"{self.method} {self.path}: unknown scope {self.scope!r}")
+
+
+class _Node:
+    __slots__ = ("children", "parameter", "rows")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.rows: dict[str, tuple[Route, tuple[str, ...]]] = {}
+
+
+Match = tuple[dict[str, tuple[Route, tuple[str, ...]]], tuple[str, ...]]
+
+
+class RouteTable:
+    """Finds the rows of a path. A path without a row does not exist: default deny."""
+
+    def __init__(self, rows: Iterable[Route]) -> None:
+        self.rows = tuple(rows)
+        self._root = _Node()
+        self._remembered: dict[bytes, Match] = {}
+        for row in self.rows:
+            self._add(row)
+
+    def _add(self, row: Route) -> None:
+        node, names = self._root, []
+        for segment in row.path.strip("/").split("/"):
+            if segment.startswith("{"):
+                names.append(segment[1:-1])
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.children.setdefault(segment, _Node())
+        if row.method in node.rows:
+            raise ValueError(f"two rows for {row.method} {row.path}")
+        node.rows[row.method] = (row, tuple(names))
+
+    def find(self, raw_path: bytes) -> Match | None:
+        """The rows of a path by method, and the values of its parameters in order; None when there is no such path."""
+        match = self._remembered.get(raw_path)
+        if match is None:
+            match = self._walk(raw_path)
+            if match is not None and len(raw_path) <= _MAX_REMEMBERED_BYTES:
+                if len(self._remembered) >= _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[raw_path] = match
+        return match
+
+    def _walk(self, raw_path: bytes) -> Match | None:
+        node, values = self._root, []
+        for raw in raw_path.decode("latin-1").split("?", 1)[0].removeprefix("/").split("/"):
+            # A segment is unquoted alone, so that an encoded slash stays inside it.
+            segment = unquote(raw, errors="replace")
+            child = node.children.get(segment)
+            if child is None:
+                if node.parameter is None or not segment:
+                    return None
+                child = node.parameter
+                values.append(segment)
+            node = child
+        return (node.rows, tuple(values)) if node.rows else None

@@ -1,0 +1,72 @@
+"""Every event name there is, and what its `data` holds. Source: CONTRACT section 7.
+
+`data` never holds a secret. Ids are uuids; the doors render them in their dialect.
+"""
+
+from typing import Final, Literal, NotRequired, TypedDict
+
+SERVER_CREATED: Final = "server.created"
+SERVER_UPDATED: Final = "server.updated"
+SERVER_DELETED: Final = "server.deleted"
+SERVER_CONNECTED: Final = "server.connected"
+SERVER_DISCONNECTED: Final = "server.disconnected"
+SERVER_ERROR: Final = "server.error"
+TOOL_EXECUTED: Final = "tool.executed"
+TOOL_FAILED: Final = "tool.failed"
+KEY_CREATED: Final = "key.created"
+KEY_UPDATED: Final = "key.updated"
+KEY_REVOKED: Final = "key.revoked"
+KEY_SUSPENDED: Final = "key.suspended"
+# Not for the public stream: it tells caches that tier or rights of an organisation have changed.
+ORGANIZATION_UPDATED: Final = "organization.updated"
+
+# The rows of tool calls: written by the batching writer, pruned by age.
+TOOL_CALLS: Final = (TOOL_EXECUTED, TOOL_FAILED)
+# What takes something away from somebody: answered only when every live process knows it.
+RESTRICTING: Final = frozenset({KEY_UPDATED, KEY_REVOKED, KEY_SUSPENDED, SERVER_UPDATED, SERVER_DELETED, ORGANIZATION_UPDATED})
+
+
+class ServerChanged(TypedDict):
+    """`server.created`, `.updated`, `.deleted`."""
+
+    server_uuid: str
+    name: str
+    slug: str
+    type: Literal["STDIO", "SSE", "STREAMABLE_HTTP"]
+    changed: NotRequired[list[str]]
+
+
+class ServerStatus(TypedDict):
+    """`server.connected`, `.disconnected`, `.error`."""
+
+    server_uuid: str
+    slug: str
+    error: NotRequired[str]
+
+
+class KeyChanged(TypedDict):
+    """`key.created`, `.updated`, `.revoked`, `.suspended`."""
+
+    key_id: str
+    name: str
+    prefix: str
+    kind: Literal["public", "secret"]
+    environment: Literal["live", "test"]
+    changed: NotRequired[list[str]]
+
+
+class OrganizationChanged(TypedDict):
+    """`organization.updated`."""
+
+    organization_id: str
+
+
+class ToolCalled(TypedDict):
+    """`tool.executed` (a result came back) and `tool.failed` (none came), put together from the row's own columns."""
+
+    server_uuid: str
+    tool: str
+    request_id: str
+    outcome: str
+    is_error: bool
+    duration_ms: float

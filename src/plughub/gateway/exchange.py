@@ -1,0 +1,163 @@
+"""The only place where a server is asked anything.
+
+REST, `/v1` and MCP all end here; what differs is only how they render. A tool call touches no database: the caller's grant and the
+target come from caches that follow the event log, and the record of the call goes to the batching writer.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from plughub.db.writer import BatchingWriter
+from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
+from plughub.kit.caller import Caller
+from plughub.kit.clock import Clock
+from plughub.kit.errors import HubError, ServerDisabled, Unavailable
+from plughub.protocol import versions
+from plughub.servers.directory import ServerDirectory
+from plughub.upstream.pool import Pool
+from plughub.upstream.target import Answer, Ask, Facts, Notify, RawJson, Target, Upstream
+
+MAX_TOOL_NAME = 256
+_IS_ERROR = b'"isError"'
+
+
+class _Outcome(msgspec.Struct):
+    isError: bool = False  # noqa: N815  the wire's name
+
+
+_outcome = msgspec.json.Decoder(_Outcome)
+
+
+@dataclass(slots=True)
+class Exchanged:
+    """An answer, and the facts of the server that gave it: its era decides how the answer is bridged."""
+
+    answer: Answer
+    facts: Facts
+    duration_us: int
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of a caller, as a door has read it. `params` and `meta` are raw JSON values by key.
+
+    `context` is the caller's own note, kept with the record of the call and never sent on.
+    """
+
+    method: str
+    params: Mapping[str, RawJson]
+    request_id: str
+    door: str
+    timeout_s: float
+    name: str | None = None
+    meta: Mapping[str, RawJson] | None = None
+    notify: Notify | None = None
+    context: RawJson | None = None
+
+
+class Exchange:
+    """Asks servers on behalf of callers, and keeps one row of every tool call."""
+
+    def __init__(self, servers: ServerDirectory, pool: Pool, writer: BatchingWriter, clock: Clock) -> None:
+        self._servers = servers
+        self._pool = pool
+        self._writer = writer
+        self._clock = clock
+
+    async def target(self, caller: Caller, server_id: str) -> Target:
+        """The server if the caller may use it. Raises NotFound, NotPermitted."""
+        return self._servers.find(caller, server_id) or await self._servers.visible(caller, server_id)
+
+    async def connect(self, target: Target, timeout_s: float | None = None) -> Upstream:
+        """The live connection, made when there is none. Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable."""
+        if not target.enabled:
+            raise ServerDisabled
+        return self._pool.ready(target) or await self._pool.get(target, timeout_s)
+
+    async def exchange(self, caller: Caller, target: Target, call: Call) -> Exchanged:
+        """Ask `target` for `caller`. A JSON-RPC error of the server is an answer, not an exception.
+
+        Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable.
+        """
+        upstream = await self.connect(target, call.timeout_s)
+        meta, notify = call.meta, call.notify
+        if meta:
+            meta, notify = _own_meta(meta, notify)
+        began = time.perf_counter()
+        answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, notify))
+        return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
+
+    async def call_tool(self, caller: Caller, target: Target, call: Call) -> Exchanged:
+        """`exchange` for `tools/call`, recorded: every call that was admitted leaves one row, whatever came of it."""
+        if self._writer.full:
+            raise Unavailable("Usage records are waiting for the disk")
+        began = time.perf_counter()
+        try:
+            done = await self.exchange(caller, target, call)
+        except HubError as error:
+            self._keep(caller, target, call, error.code, began, is_error=True)
+            raise
+        except BaseException:  # cancelled by the client or by a stop: what ran is recorded all the same
+            self._keep(caller, target, call, "CANCELLED", began, is_error=True)
+            raise
+        result = done.answer.result
+        if result is None:
+            self._keep(caller, target, call, "UPSTREAM_ERROR", began, is_error=True)
+        else:
+            self._keep(caller, target, call, "ok", began, is_error=_says_error(result))
+        return done
+
+    def _keep(self, caller: Caller, target: Target, call: Call, outcome: str, began: float, *, is_error: bool) -> None:
+        """One row: the usage record and the event `tool.executed` (a result came) or `tool.failed` (none came)."""
+        tool = call.name
+        if tool is not None and (len(tool) > MAX_TOOL_NAME or "\0" in tool):  # what no server has, and PostgreSQL cannot hold
+            tool = tool[:MAX_TOOL_NAME].replace("\0", "\ufffd")
+        self._writer.record(
+            (
+                caller.space_id,
+                TOOL_EXECUTED if outcome == "ok" else TOOL_FAILED,
+                self._clock.time(),
+                target.server_id,
+                caller.key_id,
+                tool,
+                call.request_id,
+                outcome,
+                is_error,
+                int((time.perf_counter() - began) * 1e6),
+                call.door,
+                "{}" if call.context is None else '{"context":' + str(call.context, "utf-8") + "}",
+            )
+        )
+
+
+def _says_error(result: RawJson) -> bool:
+    """Whether a tool's result is its own error; decoded only when the word occurs at all."""
+    if _IS_ERROR not in bytes(result):
+        return False
+    try:
+        return _outcome.decode(result).isError
+    except msgspec.DecodeError:
+        return False
+
+
+def _own_meta(meta: Mapping[str, RawJson], notify: Notify | None) -> tuple[dict[str, RawJson] | None, Notify | None]:
+    """The caller's `_meta` for the server: without what belongs to the hop, and with progress under a token of the hub's own.
+
+    Progress tokens of different callers may be equal, and they share one connection: the upstream uses its own, and what comes
+    back gets the caller's again.
+    """
+    token = meta.get("progressToken")
+    kept = {name: value for name, value in meta.items() if name != "progressToken" and not name.startswith(versions.META)}
+    if token is None or notify is None:
+        return kept or None, None
+    hear = notify
+
+    def renamed(method: str, params: dict[str, RawJson]) -> None:
+        if method == "notifications/progress":
+            params["progressToken"] = token
+        hear(method, params)
+
+    return kept or None, renamed

@@ -1,0 +1,44 @@
+"""The parts that a running hub is made of, handed to the doors as one value; `app` builds it."""
+
+from dataclasses import dataclass
+
+from plughub.cluster.limits import Limits
+from plughub.db.engine import Database
+from plughub.db.writer import BatchingWriter
+from plughub.events.follower import Follower
+from plughub.gateway.admission import Admission
+from plughub.gateway.catalog import Catalog
+from plughub.gateway.exchange import Exchange
+from plughub.gateway.streams import OpenStreams
+from plughub.keys.directory import KeyDirectory
+from plughub.keys.service import Peppers
+from plughub.kit.clock import Clock
+from plughub.kit.crypto import Sealer
+from plughub.servers.directory import ServerDirectory
+from plughub.servers.logs import ServerLogs
+from plughub.servers.status import StatusBoard
+from plughub.settings import Settings
+from plughub.upstream.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Owned by the application's lifespan: whoever holds it need not close anything."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    writer: BatchingWriter
+    follower: Follower
+    sealer: Sealer
+    peppers: Peppers
+    keys: KeyDirectory
+    servers: ServerDirectory
+    board: StatusBoard
+    logs: ServerLogs
+    limits: Limits
+    admission: Admission
+    pool: Pool
+    exchange: Exchange
+    catalog: Catalog
+    streams: OpenStreams

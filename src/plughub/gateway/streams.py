@@ -1,0 +1,85 @@
+"""Running requests that tell something before they end, and whose streams end with the key they were opened with."""
+
+import asyncio
+from collections.abc import Sequence
+
+from plughub.db.unit_of_work import Event
+from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
+from plughub.kit.caller import Caller
+from plughub.kit.errors import HubError, KeyRevoked, KeySuspended
+
+# Progress is advice: a client that reads more slowly than the server reports misses some of it.
+MAX_WAITING = 256
+MAX_WAITING_BYTES = 1024 * 1024
+
+
+class Feed:
+    """Frames on their way from a running request to its client; bounded. `stopped` is why it must end now."""
+
+    __slots__ = ("_open", "dropped", "frames", "key_id", "stopped", "waiting_bytes", "wake")
+
+    def __init__(self, key_id: str, open_feeds: "OpenStreams") -> None:
+        self.key_id = key_id
+        self.frames: list[bytes] = []
+        self.wake = asyncio.Event()
+        self.dropped = 0
+        self.waiting_bytes = 0
+        self.stopped: HubError | None = None
+        self._open = open_feeds
+
+    def push(self, frame: bytes) -> None:
+        """Queue a frame, or drop it when the client reads too slowly."""
+        if len(self.frames) >= MAX_WAITING or self.waiting_bytes + len(frame) > MAX_WAITING_BYTES:
+            self.dropped += 1
+            return
+        self.waiting_bytes += len(frame)
+        self.frames.append(frame)
+        self.wake.set()
+
+    def take(self) -> bytes:
+        """Everything that waits."""
+        frames, self.frames, self.waiting_bytes = self.frames, [], 0
+        return b"".join(frames)
+
+    def stop(self, error: HubError) -> None:
+        """End the stream with `error`."""
+        self.stopped = error
+        self.wake.set()
+
+    def close(self) -> None:
+        """The request is over."""
+        self._open.discard(self)
+
+
+class OpenStreams:
+    """Every open stream by its key. As many as there are running requests, so bounded by the limits; a listener of the database."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[str, set[Feed]] = {}
+
+    def open(self, caller: Caller) -> Feed:
+        """A new feed; whoever opens it closes it."""
+        feed = Feed(caller.key_id, self)
+        self._feeds.setdefault(caller.key_id, set()).add(feed)
+        return feed
+
+    def discard(self, feed: Feed) -> None:
+        """Forget a feed."""
+        feeds = self._feeds.get(feed.key_id)
+        if feeds is not None:
+            feeds.discard(feed)
+            if not feeds:
+                del self._feeds[feed.key_id]
+
+    def stop_all(self, error: HubError) -> None:
+        """End every stream with `error`."""
+        for feeds in self._feeds.values():
+            for feed in feeds:
+                feed.stop(error)
+
+    async def follow(self, events: Sequence[Event]) -> None:
+        """End the streams of keys that may no longer call."""
+        for event in events:
+            if event.name in (KEY_REVOKED, KEY_SUSPENDED) and event.key_id is not None:
+                for feed in self._feeds.get(event.key_id, ()):
+                    feed.stop(KeyRevoked() if event.name == KEY_REVOKED else KeySuspended(reason="key_suspended"))

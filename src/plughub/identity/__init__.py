@@ -1,0 +1,1 @@
+"""Organisations and their two spaces; later people and roles."""

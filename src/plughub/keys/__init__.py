@@ -1,0 +1,1 @@
+"""API keys: their form, who may make which, and the directory that admission asks."""

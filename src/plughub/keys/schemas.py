@@ -1,0 +1,70 @@
+"""What comes in about keys, and a key as the rules see it."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+
+from plughub.kit.caller import Environment, KeyKind
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
+Description = Annotated[str, StringConstraints(max_length=1000)]
+Scopes = Annotated[list[str], Field(max_length=100)]
+ServerIds = Annotated[list[Annotated[str, StringConstraints(max_length=100)]], Field(max_length=10_000)]
+Labels = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=63)], Annotated[str, StringConstraints(max_length=255)]],
+    Field(max_length=50),
+]
+Status = Literal["active", "suspended", "revoked"]
+
+
+class KeyCreate(BaseModel):
+    """`POST /api/auth/keys`. `servers`: `"*"` = all present and future ones, or a list of ids. `expires_at`: RFC 3339."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+    kind: KeyKind = "public"
+    environment: Environment | None = None
+    description: Description | None = None
+    expires_at: str | None = Field(None, validation_alias=AliasChoices("expires_at", "expiresAt"))
+    scopes: Scopes | None = None
+    servers: Literal["*"] | ServerIds | None = None
+    labels: Labels | None = None
+
+
+class KeyUpdate(BaseModel):
+    """`PATCH /api/auth/keys/{id}`: what is not given stays. `expires_at: null` = never."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name | None = None
+    description: Description | None = None
+    expires_at: str | None = Field(None, validation_alias=AliasChoices("expires_at", "expiresAt"))
+    scopes: Scopes | None = None
+    servers: Literal["*"] | ServerIds | None = None
+    labels: Labels | None = None
+    status: Literal["active", "suspended"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret. `servers` is None for all present and future ones."""
+
+    id: str
+    organization_id: str
+    space_id: str
+    name: str
+    description: str
+    kind: KeyKind
+    environment: Environment
+    prefix: str
+    last4: str
+    scopes: tuple[str, ...]
+    servers: tuple[str, ...] | None
+    labels: dict[str, str]
+    status: Status
+    expires_at: float | None
+    created_at: float
+    created_by: str | None
+    revoked_at: float | None

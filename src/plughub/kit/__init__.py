@@ -1,0 +1,1 @@
+"""Small framework-free parts that every layer may use."""

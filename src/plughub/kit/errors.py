@@ -1,0 +1,347 @@
+"""The one family of errors.
+
+Domains raise them, only doors render them (`api/render.py`, `mcp/render.py`). Each class carries what all three doors need:
+the HTTP status, the `/api` code, the `/v1` status and code where they differ, and the JSON-RPC number.
+
+    HubError
+     +- Invalid            400   a field is wrong (`/v1`: 422)
+     +- Malformed          400   the body or a header cannot be read
+     +- HeaderMismatch     400   an MCP header contradicts the body
+     +- UnsupportedVersion 400   an MCP revision we do not speak
+     +- Unauthorized       401
+     |   +- KeyExpired     401
+     |   +- KeyRevoked     410   (`/v1`: 401)
+     +- Forbidden          403
+     |   +- KeySuspended   403
+     |   +- NotPermitted   403   the key's server grant excludes the server
+     +- NotFound           404
+     |   +- ServerNotFound 404
+     |   +- ToolNotFound   404
+     |   +- MethodNotFound 404   JSON-RPC method
+     +- MethodNotAllowed   405
+     +- Conflict           409
+     |   +- ServerDisabled 409
+     +- PayloadTooLarge    413
+     +- UnsupportedMediaType 415
+     +- MisdirectedHost    421
+     +- RateLimited        429
+     +- UpstreamError      502   the server answered with an error
+     |   +- InvalidArguments 400   it refused the arguments of a call
+     |   +- UpstreamUnreachable 502   it was never asked, or may have been
+     |   +- UpstreamTimeout     504
+     +- Unavailable        503
+
+Source: CONTRACT section 2; the texts of `/v1` are the PlexMCP documents'.
+"""
+
+from typing import Any, ClassVar, Literal
+
+# So many wrong fields are named; whoever has more has the wrong document.
+MAX_FIELDS = 20
+Executed = Literal["no", "unknown"]
+
+
+class HubError(Exception):
+    """An error with a status; `details` go to the caller as they are, so they never hold a secret."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "SERVER_ERROR"
+    message: ClassVar[str] = "An unexpected error occurred"
+    v1_status: ClassVar[int | None] = None
+    v1_code: ClassVar[str | None] = None
+    v1_message: ClassVar[str | None] = None
+    jsonrpc: ClassVar[int | None] = None
+    hint: ClassVar[str | None] = None
+
+    def __init__(self, text: str | None = None, *, headers: dict[str, str] | None = None, **details: Any) -> None:
+        super().__init__(text or self.message)
+        self.text = text or self.message
+        self.custom = text is not None
+        self.headers = headers or {}
+        self.details = details
+
+
+class Internal(HubError):
+    """A fault of ours; the text never says more than the request id does."""
+
+    v1_code = "internal_error"
+    hint = "Try again; if it goes on, report the request id to your operator"
+
+
+class Invalid(HubError):
+    """One or more fields are wrong: `field`, `value`, and with several of them `errors: [{field, message}]`."""
+
+    status = 400
+    code = "INVALID_PARAMETER"
+    message = "A parameter is invalid"
+    v1_status = 422
+    v1_code = "validation_error"
+    v1_message = "Validation failed"
+    jsonrpc = -32602
+    hint = "Check the named field against the API reference"
+
+    def __init__(self, field: str, text: str, value: Any = None, *, errors: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(text, field=field, value=value)
+        self.errors = (errors or [{"field": field, "message": text}])[:MAX_FIELDS]
+        if len(self.errors) > 1:
+            self.details["errors"] = self.errors
+
+
+class Malformed(HubError):
+    """The body or a header cannot be read at all."""
+
+    status = 400
+    code = "INVALID_PARAMETER"
+    message = "Invalid request format"
+    v1_code = "invalid_request"
+    jsonrpc = -32600
+    hint = "Send well-formed UTF-8 JSON with Content-Type: application/json"
+
+
+class ParseError(Malformed):
+    """Not JSON."""
+
+    jsonrpc = -32700
+
+
+class HeaderMismatch(Malformed):
+    """An `Mcp-*` header is missing or contradicts the body (MCP 2026-07-28)."""
+
+    jsonrpc = -32020
+
+
+class UnsupportedVersion(Malformed):
+    """`supported` and `requested` are in the details (MCP 2026-07-28)."""
+
+    message = "Unsupported protocol version"
+    jsonrpc = -32022
+
+
+class InvalidParams(Malformed):
+    """JSON-RPC parameters of a readable message are wrong."""
+
+    message = "Invalid params"
+    jsonrpc = -32602
+
+
+class Unauthorized(HubError):
+    """No key, or none that we know."""
+
+    status = 401
+    code = "UNAUTHORIZED"
+    message = "Invalid API key provided"
+    v1_message = "Invalid or missing API key"
+    hint = "Send the header: Authorization: Bearer <API key>"
+
+
+class KeyExpired(Unauthorized):
+    """The key's `expires_at` has passed."""
+
+    v1_code = "expired_key"
+    v1_message = "API key has expired"
+    hint = "The key has expired: generate a new API key"
+
+
+class KeyRevoked(Unauthorized):
+    """The key was revoked; its row stays."""
+
+    status = 410
+    code = "GONE"
+    message = "API key has been revoked"
+    v1_status = 401
+    v1_code = "revoked_key"
+    v1_message = "API key has been revoked"
+    hint = "Generate a new API key"
+
+
+class Forbidden(HubError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    code = "FORBIDDEN"
+    message = "You don't have permission to perform this action"
+    hint = "Generate a key with the required permissions"
+
+
+class KeySuspended(Forbidden):
+    """The key is switched off for now; `reason` is key_suspended."""
+
+    message = "API key is suspended"
+    hint = "The key is suspended: whoever manages it can set its status to active"
+
+
+class NotPermitted(Forbidden):
+    """The server exists for the caller's organisation, but the key's grant excludes it."""
+
+    message = "API key does not have access to this MCP"
+    v1_code = "mcp_not_permitted"
+    hint = "Update the key's permissions to include the MCP"
+
+
+class NotFound(HubError):
+    """Missing, or somebody else's: the two look alike."""
+
+    status = 404
+    code = "NOT_FOUND"
+    message = "Resource not found"
+    jsonrpc = -32602
+    hint = "Check the id; things of another organisation or environment are not visible to this key"
+
+
+class ServerNotFound(NotFound):
+    """No server of that id for this caller."""
+
+    message = "Server not found"
+    v1_message = "MCP not found"
+
+
+class RouteNotFound(NotFound):
+    """No such path."""
+
+    message = "No such route"
+    hint = "See /api/openapi.json for every route"
+
+
+class ToolNotFound(NotFound):
+    """`Tool '<x>' not found`, with the nearest name where one is near."""
+
+    code = "TOOL_NOT_FOUND"
+    hint = "List the server's tools and check the name"
+
+
+class MethodNotFound(HubError):
+    """No such JSON-RPC method; on 2026-07-28 the HTTP status is 404, before it 200."""
+
+    status = 404
+    code = "NOT_FOUND"
+    message = "Method not found"
+    jsonrpc = -32601
+    hint = "See the capabilities that initialize or server/discover announces"
+
+
+class MethodNotAllowed(HubError):
+    """The path exists, the method does not; `Allow` names those that do."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+    message = "Method not allowed"
+    hint = "The Allow header names the methods of this path"
+
+
+class Conflict(HubError):
+    """The state does not allow it."""
+
+    status = 409
+    code = "CONFLICT"
+    message = "Resource already exists"
+    v1_code = "already_exists"
+    jsonrpc = -32602
+    hint = "Read the resource again and retry"
+
+
+class ServerDisabled(Conflict):
+    """The server is switched off."""
+
+    code = "SERVER_DISABLED"
+    message = "Server is disabled"
+    v1_code = "server_disabled"
+    hint = "Enable the server first"
+
+
+class PayloadTooLarge(HubError):
+    """The body is over the limit."""
+
+    status = 413
+    code = "PAYLOAD_TOO_LARGE"
+    message = "Request body is too large"
+    jsonrpc = -32600
+    hint = "Send less; details.limit_bytes is the most that is read"
+
+
+class UnsupportedMediaType(HubError):
+    """A body that is not JSON."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    message = "Unsupported content type"
+    v1_status = 400
+    v1_code = "invalid_request"
+    jsonrpc = -32600
+    hint = "Send Content-Type: application/json"
+
+
+class MisdirectedHost(HubError):
+    """The Host header names somebody else (DNS rebinding)."""
+
+    status = 403
+    code = "FORBIDDEN"
+    message = "Host or origin not allowed"
+    jsonrpc = -32600
+    hint = "Set PLUGHUB_PUBLIC_URL or PLUGHUB_ALLOWED_ORIGINS to the address that clients use"
+
+
+class RateLimited(HubError):
+    """`policy`, `limit`, `retry_after` (whole seconds) are in the details."""
+
+    status = 429
+    code = "RATE_LIMITED"
+    message = "Too many requests"
+    hint = "Wait for Retry-After seconds, then use exponential backoff"
+
+
+class UpstreamError(HubError):
+    """The server answered our request with a JSON-RPC error: `mcp_error`, `rpc_error`."""
+
+    status = 502
+    code = "UPSTREAM_ERROR"
+    message = "MCP returned an error"
+    v1_code = "mcp_error"
+    hint = "The MCP server refused the request; see details.rpc_error"
+
+
+class InvalidArguments(UpstreamError):
+    """The server refused the arguments of a call (its -32602); the tool did not run."""
+
+    status = 400
+    code = "INVALID_PARAMETER"
+    message = "The tool does not take these arguments"
+    v1_code = "invalid_arguments"
+    jsonrpc = -32602
+    hint = "Check the tool's schema; details.rpc_error is what the server said"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No answer can come: `executed` is "no" when the request was never sent, else "unknown"."""
+
+    message = "Could not connect to MCP server"
+    v1_code = "mcp_unreachable"
+    hint = "See the server's last_error and logs"
+
+    def __init__(self, reason: str, *, executed: Executed) -> None:
+        what = "Could not connect to MCP server" if executed == "no" else "MCP server gave no usable answer"
+        super().__init__(f"{what}: {reason}", executed=executed)
+        self.reason = reason
+        self.executed: Executed = executed
+
+
+class UpstreamTimeout(HubError):
+    """No answer in time; the tool may have run."""
+
+    status = 504
+    code = "UPSTREAM_TIMEOUT"
+    message = "MCP server did not respond in time"
+    v1_code = "mcp_timeout"
+    hint = "Raise the timeout, or call a faster tool; the call may have run"
+
+    def __init__(self, reason: str | None = None, *, executed: Executed = "unknown") -> None:
+        super().__init__(reason, executed=executed)
+        self.executed: Executed = executed
+
+
+class Unavailable(HubError):
+    """The hub or the server has no room just now, or is going down."""
+
+    status = 503
+    code = "UNAVAILABLE"
+    message = "Temporarily unavailable"
+    hint = "Try again in a moment"

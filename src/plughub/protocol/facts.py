@@ -1,0 +1,19 @@
+"""What a handshake tells of a server."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Era = Literal["legacy", "modern"]
+# A JSON value as bytes or msgspec.Raw (typed as bytes): it passes as it came.
+RawJson = bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the handshake (`initialize` or `server/discover`) told. The raw JSON values pass on as they came."""
+
+    era: Era
+    version: str
+    capabilities: bytes
+    server_info: bytes
+    instructions: bytes | None = None

@@ -1,0 +1,1 @@
+"""Registered servers: rules, configuration, the directory that calls ask, and live status."""

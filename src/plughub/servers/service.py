@@ -1,0 +1,180 @@
+"""Rules of servers: who may register which, and what a change does."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from plughub.db.unit_of_work import UnitOfWork
+from plughub.events.catalogue import SERVER_CREATED, SERVER_DELETED, SERVER_UPDATED, ServerChanged
+from plughub.kit.caller import Caller
+from plughub.kit.crypto import SealBroken, Sealer
+from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
+from plughub.kit.ids import new_id, parse_uuid
+from plughub.kit.pagination import Page
+from plughub.servers import store
+from plughub.servers.config import merge, require_secrets_anew, slugify, unmasked
+from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
+
+_LOOKED_AT = 10  # one damaged row must not look like a lost ring
+
+
+def config_aad(server_id: str) -> str:
+    """What a sealed configuration is bound to: it opens in its own row alone."""
+    return f"server|{server_id}|config"
+
+
+async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sealer: Sealer) -> Server:
+    """Register a server. Nothing is dialled or started: what is wrong with it shows as its status.
+
+    Raises Forbidden (STDIO not allowed, or the caller's key has a server list), Invalid.
+    """
+    if caller.servers is not None:
+        raise Forbidden("A key with a server list cannot create servers", reason="server_list")
+    _require_transport(caller, body.type)
+    config = unmasked(checked_config(body.type, body.config), {})
+    await store.lock_space(uow, caller.space_id)
+    profile_id = await _profile(uow, caller, body)
+    server_id, now = new_id(), uow.clock.time()
+    server = Server(
+        id=server_id,
+        space_id=caller.space_id,
+        profile_id=profile_id,
+        slug=slugify(body.name, await store.list_slugs(uow.connection, caller.space_id)),
+        name=body.name,
+        description=body.description or "",
+        transport=body.type,
+        enabled=body.enabled,
+        revision=1,
+        created_at=now,
+        updated_at=now,
+        config=config,
+    )
+    values = {name: getattr(server, name) for name in Server.__slots__ if name != "config"}
+    await store.insert_server(uow, values | {"sealed_config": _seal(sealer, server_id, config)})
+    _emit(uow, SERVER_CREATED, server)
+    return server
+
+
+async def list_servers(connection: AsyncConnection, caller: Caller, sealer: Sealer, *, limit: int, offset: int) -> Page[Server]:
+    """The servers that the caller's grant includes, oldest first."""
+    rows, total = await store.list_servers(connection, caller.space_id, caller.servers, limit, offset)
+    return Page([_server(row, sealer) for row in rows], total, limit, offset)
+
+
+async def get_server(connection: AsyncConnection, caller: Caller, server_id: str, sealer: Sealer) -> Server:
+    """Raises NotFound (missing, or of another space: the two look alike) or NotPermitted (the grant excludes it)."""
+    return _server(await _row(connection, caller, server_id), sealer)
+
+
+async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: Mapping[str, Any], sealer: Sealer) -> Server:
+    """Merge `patch` (RFC 7386) into `{name, description, type, config, profile_uuid, enabled}`; `***` keeps the stored secret.
+
+    Stored secrets do not follow to another address or command: see `require_secrets_anew`. Another `type` begins with an empty
+    config. The slug stays. Raises NotFound, NotPermitted, Forbidden, Invalid.
+    """
+    before = _server(await _row(uow.connection, caller, server_id, lock=True), sealer)
+    patch = snake_case(patch)
+    document = {
+        "name": before.name,
+        "description": before.description,
+        "type": before.transport,
+        "config": {} if patch.get("type", before.transport) != before.transport else dict(before.config),
+        "profile_uuid": before.profile_id,
+        "enabled": before.enabled,
+    }
+    if patch.get("project_uuid") is not None and "profile_uuid" not in patch:
+        del document["profile_uuid"]
+    body = checked(ServerCreate, merge(document, patch))
+    _require_transport(caller, body.type)
+    config = checked_config(body.type, body.config)
+    require_secrets_anew(before.config, config, patch.get("config", {}))
+    config = unmasked(config, before.config)
+    after = replace(
+        before,
+        name=body.name,
+        description=body.description or "",
+        transport=body.type,
+        enabled=body.enabled,
+        profile_id=await _profile(uow, caller, body),
+        config=config,
+    )
+    changed = [name for name in Server.__slots__ if getattr(after, name) != getattr(before, name)]
+    if not changed:
+        return before
+    dialled_anew = "config" in changed or "transport" in changed
+    after = replace(after, updated_at=uow.clock.time(), revision=before.revision + dialled_anew)
+    values = {name: getattr(after, name) for name in (*changed, "updated_at", "revision") if name != "config"}
+    if "config" in changed:
+        values["sealed_config"] = _seal(sealer, server_id, config)
+    await store.update_server(uow, server_id, values)
+    _emit(uow, SERVER_UPDATED, after, changed)
+    return after
+
+
+async def opens(connection: AsyncConnection, sealer: Sealer) -> bool:
+    """Whether the configurations in the database were sealed with this ring: one that opens is enough, as is none at all."""
+    rows = await store.list_sealed(connection, _LOOKED_AT)
+    return not rows or any(_opens(sealer, row) for row in rows)
+
+
+async def delete_server(uow: UnitOfWork, caller: Caller, server_id: str) -> None:
+    """Remove a server; it leaves every key's grant. Raises NotFound, NotPermitted."""
+    row = await _row(uow.connection, caller, server_id, lock=True)
+    await store.delete_server(uow, server_id)
+    data: ServerChanged = {"server_uuid": server_id, "name": row["name"], "slug": row["slug"], "type": row["transport"]}
+    uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=data)
+
+
+def _require_transport(caller: Caller, transport: str) -> None:
+    if transport == "STDIO" and not (caller.operator or caller.stdio_allowed):
+        raise Forbidden("STDIO servers run commands on the host; the operator has not allowed them", reason="stdio_not_allowed")
+
+
+async def _row(connection: AsyncConnection, caller: Caller, server_id: str, *, lock: bool = False) -> RowMapping:
+    row = await store.find_server(connection, server_id, caller.space_id, lock=lock)
+    if row is None:
+        raise ServerNotFound
+    if not caller.granted(server_id):
+        raise NotPermitted
+    return row
+
+
+async def _profile(uow: UnitOfWork, caller: Caller, body: ServerCreate) -> str:
+    for name, given in (("profile_uuid", body.profile_uuid), ("project_uuid", body.project_uuid)):
+        if given is not None and parse_uuid(given) is None:
+            raise Invalid(name, f"The '{name}' field is not a known id", given)
+    ids = [parse_uuid(given) if given else None for given in (body.profile_uuid, body.project_uuid)]
+    profile_id = await store.find_profile(uow.connection, caller.space_id, ids[0], ids[1])
+    if profile_id is None:
+        name = "profile_uuid" if body.profile_uuid else "project_uuid"
+        raise Invalid(name, f"The '{name}' field is not a known id", getattr(body, name))
+    return profile_id
+
+
+def _emit(uow: UnitOfWork, name: str, server: Server, changed: list[str] | None = None) -> None:
+    data: ServerChanged = {"server_uuid": server.id, "name": server.name, "slug": server.slug, "type": server.transport}
+    if changed:
+        data["changed"] = changed
+    uow.emit(name, space_id=server.space_id, server_id=server.id, data=data)
+
+
+def _seal(sealer: Sealer, server_id: str, config: Mapping[str, Any]) -> bytes:
+    return sealer.seal(json.dumps(config).encode(), config_aad(server_id))
+
+
+def _opens(sealer: Sealer, row: RowMapping) -> bool:
+    try:
+        sealer.open(row["sealed_config"], config_aad(row["id"]))
+    except SealBroken:
+        return False
+    return True
+
+
+def _server(row: RowMapping, sealer: Sealer) -> Server:
+    values = dict(row)
+    config = json.loads(sealer.open(values.pop("sealed_config"), config_aad(values["id"])))
+    return Server(**values, config=config)

@@ -1,0 +1,1 @@
+"""Our own MCP clients: STDIO children and Streamable HTTP servers, of both protocol eras."""

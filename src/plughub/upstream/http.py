@@ -1,0 +1,399 @@
+"""One Streamable HTTP server, of either era: a pool of connections and, for old revisions, one session."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+
+from plughub.kit.dial import Tls
+from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.protocol.sse import SseEvent
+from plughub.settings import Settings
+from plughub.upstream import handshake, messages
+from plughub.upstream.http_address import Address, address_of, header_text, pointing
+from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
+from plughub.upstream.http_connections import Connections
+from plughub.upstream.messages import Incoming, Unreadable
+from plughub.upstream.noise import NOTE_PRICE, price_of
+from plughub.upstream.redact import Redactor
+from plughub.upstream.target import Answer, Ask, Era, Facts, Hooks, Target
+
+SHOWN = 300
+NOT_RENEWED = "the session could not be renewed"
+FAREWELL_S = 1.0
+BESIDE_S = 5.0
+MOST_BESIDE = 32
+# What may be asked a second time when a kept connection closed before the first byte of an answer.
+REPEATABLE = frozenset(
+    (
+        "initialize",
+        "server/discover",
+        "ping",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "resources/read",
+        "prompts/get",
+    )
+)
+JSON = b"application/json"
+
+
+class HttpCall(Exchange):
+    """An exchange that asks something: it ends with the answer, not with the response."""
+
+    __slots__ = ("answer", "ask", "id", "timer")
+
+    def __init__(
+        self,
+        id_: int,
+        done: asyncio.Future[None],
+        on_event: Callable[[Exchange, SseEvent], None],
+        ask: Ask,
+        timer: asyncio.TimerHandle,
+    ) -> None:
+        super().__init__(done, on_event)
+        self.id = id_
+        self.ask = ask
+        self.answer: Answer | None = None
+        self.timer = timer
+
+
+class HttpUpstream:
+    """The connection. `on_end(self, reason)` hears once when the server cannot be reached any more."""
+
+    def __init__(self, target: Target, settings: Settings, hooks: Hooks, tls: Tls, on_end: Callable[["HttpUpstream", str], None]) -> None:
+        self.target = target
+        self.facts: Facts
+        self.ended: str | None = None
+        self.sent = 0
+        self.answered = 0
+        self.in_flight = 0
+        self._settings = settings
+        self._hooks = hooks
+        self._redact = Redactor(target)
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._address: Address = address_of(target.url, target.headers)
+        self.connections = Connections(
+            self._address,
+            target.private_networks,
+            tls,
+            most=settings.max_connections,
+            max_bytes=settings.max_message_bytes,
+            timeout_s=settings.start_timeout_s,
+        )
+        self.connections.on_slow = lambda: self._note("the server sends more noise than answers; its streams are read slowly")
+        self._post = b"POST %b HTTP/1.1\r\n%bAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n" % (
+            self._address.path,
+            self._address.head,
+        )
+        self._head = self._post
+        self._meta = messages.LEGACY_META
+        self._session: bytes | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._calls: dict[int, HttpCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- the handshake
+
+    async def open(self, timeout_s: float, known: Era | None) -> None:
+        """Find the era and shake hands. Raises UpstreamUnreachable or UpstreamTimeout (nothing was run)."""
+        until = self._loop.time() + timeout_s
+        facts = await self._discover(timeout_s) if known != "legacy" else None
+        if facts is None:
+            facts = await self._initialize(max(0.001, until - self._loop.time()))
+        self.facts = facts
+
+    async def _discover(self, timeout_s: float) -> Facts | None:
+        """`server/discover`; None when the server is of an older era."""
+        self._set_era(b"2026-07-28", None, messages.MODERN_META)
+        call = await self._ask(handshake.discover_ask(timeout_s), self._loop.time() + timeout_s)
+        if call.status in (401, 403) or 300 <= call.status < 400:
+            raise self._refused(call)
+        try:
+            answer = self._answer_of(call)
+        except UpstreamUnreachable:
+            return None
+        if answer.error is not None and call.status == 400:
+            handshake.refused_facts(handshake.error_of(answer), self._redact)
+        return handshake.modern_facts(answer)
+
+    async def _initialize(self, timeout_s: float) -> Facts:
+        self._set_era(None, None, messages.LEGACY_META)
+        try:
+            call = await self._ask(handshake.initialize_ask(timeout_s), self._loop.time() + timeout_s)
+            facts = handshake.legacy_facts(self._answer_of(call), self._redact)
+        except UpstreamTimeout as error:
+            raise UpstreamTimeout(f"the server did not answer initialize within {timeout_s:.3g} s", executed="no") from error
+        except UpstreamUnreachable as error:
+            raise UpstreamUnreachable(error.reason, executed="no") from error
+        session = call.session
+        if session is not None and not all(0x21 <= byte <= 0x7E for byte in session):
+            raise UpstreamUnreachable("the server gave a session id that is no visible ASCII", executed="no")
+        self._set_era(facts.version.encode(), session, messages.LEGACY_META)
+        await self._send(handshake.INITIALIZED)
+        return facts
+
+    def _set_era(self, version: bytes | None, session: bytes | None, meta: bytes) -> None:
+        self._session = session
+        self._meta = meta
+        self._head = self._post
+        if version is not None:
+            self._head += b"MCP-Protocol-Version: %b\r\n" % version
+        if session is not None:
+            self._head += b"Mcp-Session-Id: %b\r\n" % session
+
+    async def _renew(self, head: bytes, ask: Ask, until: float) -> None:
+        """Shake hands again: once for all whose requests went out with `head`. Raises UpstreamTimeout at `until` (nothing was run)."""
+        if self._renewal is None:
+            if self._head is not head:
+                return
+            self._renewal = self._loop.create_task(self.open(self._settings.start_timeout_s, None))
+            self._renewal.add_done_callback(self._renewed)
+        renewal = self._renewal
+        await asyncio.wait((renewal,), timeout=max(0.0, until - self._loop.time()))
+        if not renewal.done():
+            raise UpstreamTimeout(f"the session with the server was not renewed within {ask.timeout_s:g} s", executed="no")
+        if renewal.cancelled():
+            raise UpstreamUnreachable(self.ended or "the connection was closed", executed="no")
+        if (error := renewal.exception()) is not None:
+            raise error if isinstance(error, HubError) else UpstreamUnreachable(NOT_RENEWED, executed="no")
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewal = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.end(str(getattr(error, "reason", getattr(error, "text", NOT_RENEWED))))
+
+    # ---- asking
+
+    async def request(self, ask: Ask) -> Answer:
+        """Ask and wait; see `target.Upstream`."""
+        until = self._loop.time() + ask.timeout_s
+        if self._renewal is not None:
+            await self._renew(b"", ask, until)
+        head, session = self._head, self._session
+        call = await self._ask(ask, until)
+        if call.answer is None and call.status in (400, 404) and self._handshake_lost(call, session):
+            await self._renew(head, ask, until)
+            call = await self._ask(ask, until)
+        answer = call.answer or self._answer_of(call)
+        self.answered += 1
+        return answer
+
+    async def _ask(self, ask: Ask, until: float) -> HttpCall:
+        """One exchange, ended by the answer, by the end of the response, or at `until` of the loop's time."""
+        if self.ended is not None:
+            raise UpstreamUnreachable(self.ended, executed="no")
+        if self.in_flight >= self._settings.max_in_flight:
+            raise Unavailable(f"{self._settings.max_in_flight} calls to this server are already under way")
+        self.in_flight += 1
+        try:
+            connection = self.connections.take() or await self._connect(ask, until)
+            call = self._send_call(ask, connection, until)
+            try:
+                await self._done(call)
+            except UpstreamUnreachable:
+                if connection.fresh or call.touched or ask.method not in REPEATABLE:
+                    raise
+                call = self._send_call(ask, await self._connect(ask, until), until)
+                await self._done(call)
+            return call
+        finally:
+            self.in_flight -= 1
+            if self.ended is not None and not self.in_flight:
+                self.connections.close(self.ended)
+
+    def _send_call(self, ask: Ask, connection: HttpConnection, until: float) -> HttpCall:
+        self.sent = id_ = self.sent + 1
+        body = messages.write_request(id_, ask, self._meta)
+        head = self._head
+        if self._meta:
+            head += b"Mcp-Method: %b\r\n" % header_text(ask.method)
+            if ask.name is not None:
+                head += b"Mcp-Name: %b\r\n" % header_text(ask.name)
+        timer = self._loop.call_at(until, self._expire, id_)
+        call = HttpCall(id_, self._loop.create_future(), self._on_event, ask, timer)
+        self._calls[id_] = call
+        connection.send(call, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        return call
+
+    async def _done(self, call: HttpCall) -> None:
+        try:
+            await call.done
+        except asyncio.CancelledError:
+            self._abandon(call, "the caller went away")
+            raise
+        finally:
+            call.timer.cancel()
+            del self._calls[call.id]
+
+    async def _connect(self, ask: Ask, until: float) -> HttpConnection:
+        try:
+            async with asyncio.timeout_at(until):
+                return await self.connections.connect()
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"no connection to the server was free within {ask.timeout_s:g} s", executed="no") from error
+        except UpstreamUnreachable as error:
+            self.end(error.reason)
+            raise
+
+    def _expire(self, id_: int) -> None:
+        call = self._calls.get(id_)
+        if call is not None and not call.done.done():
+            self._abandon(call, "timeout")
+            call.fail(UpstreamTimeout(f"MCP server did not respond within {call.ask.timeout_s:g} s"))
+
+    def _abandon(self, call: HttpCall, reason: str) -> None:
+        """Give a call up. On 2026-07-28 the closed stream says so; before it a disconnect says nothing, a notification does."""
+        if call.connection is not None and call.answer is None:
+            call.release()
+            if not self._meta:
+                self._later(self._send(messages.write_cancelled(call.id, reason)))
+
+    # ---- hearing
+
+    def _on_event(self, exchange: Exchange, event: SseEvent) -> None:
+        assert isinstance(exchange, HttpCall)
+        before = exchange.answer
+        if event.data and event.event == b"message":
+            try:
+                for message in messages.read_messages(event.data):
+                    self._on_message(exchange, message)
+            except Unreadable as error:
+                self._note(f"not a message: {error}: {self._redact.head(event.data, SHOWN)}")
+                exchange.fail(messages.bad_answer(str(error)))
+                exchange.release()
+        if exchange.answer is before:  # it brought no answer
+            exchange.noise += price_of(len(event.data))
+
+    def _on_message(self, call: HttpCall, message: Incoming) -> None:
+        if message.method is None:
+            if message.id != call.id or call.done.done():
+                call.noise += NOTE_PRICE
+                self._note(f"an answer with the id {self._redact(str(message.id), 40)}, which no call waits for, was ignored")
+                return
+            try:
+                call.answer = messages.answer_of(message)
+            except UpstreamUnreachable as error:
+                call.fail(error)
+            call.complete()
+            self._loop.call_later(LINGER_S, call.release)
+        elif message.id is not messages.UNSET:
+            self._later(self._send(messages.write_reply(message)))
+        elif call.ask.notify is not None:
+            messages.hand_over(call.ask.notify, message)
+        else:
+            messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
+
+    def _answer_of(self, call: HttpCall) -> Answer:
+        """The answer in a response that was no stream, or whose stream has ended. Raises UpstreamUnreachable."""
+        if call.answer is not None:
+            return call.answer
+        if call.sse is not None:
+            raise UpstreamUnreachable("the stream ended without an answer", executed="unknown")
+        good = 200 <= call.status < 300
+        is_json = call.content_type.lower() == JSON
+        if call.status in (401, 403, 429) or 300 <= call.status < 400 or (not good and not is_json):
+            raise self._refused(call)
+        if not is_json:
+            kind = self._redact(call.content_type.decode("latin-1"), 80) or "none"
+            raise messages.bad_answer(f"HTTP {call.status} with the content type {kind}")
+        body = b"".join(call.body)
+        try:
+            answer = self._find_answer(call, messages.read_messages(body))
+        except Unreadable as error:
+            self._note(f"HTTP {call.status}, not a message: {error}: {self._redact.head(body, SHOWN)}")
+            raise (messages.bad_answer(str(error)) if good else self._refused(call)) from error
+        if answer is None:
+            raise messages.bad_answer("it carries another id than the request") if good else self._refused(call)
+        return answer
+
+    def _find_answer(self, call: HttpCall, found: list[Incoming]) -> Answer | None:
+        """Ours of the messages in a body; an error may come without an id, the response belongs to us anyway."""
+        for message in found:
+            if message.method is not None:
+                self._on_message(call, message)
+            elif message.id == call.id or (message.error and not message.result and not isinstance(message.id, int)):
+                return messages.answer_of(message)
+        return None
+
+    def _refused(self, call: HttpCall) -> UpstreamUnreachable:
+        """What an HTTP status means to the caller. A 4xx did not run."""
+        status = call.status
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = "?"
+        text = f"the server answered HTTP {status} {phrase}"
+        if 300 <= status < 400:
+            text += f" (redirects are not followed{pointing(call.location, self._redact)})"
+        self._note(text)
+        return UpstreamUnreachable(text, executed="no" if 300 <= status < 500 else "unknown")
+
+    def _handshake_lost(self, call: HttpCall, session: bytes | None) -> bool:
+        """Whether the server forgot us, or became one of the other era. Such a request did not run.
+
+        404 says it of a session; servers after the samples of the TypeScript SDK say 400 and name the session in words.
+        """
+        if call.status == 404:
+            return session is not None
+        body = b"".join(call.body)[:1000]
+        if b"ession" in body:
+            return True
+        return not self._meta and handshake.error_of(Answer(error=messages.error_in(body))).code in handshake.MODERN_ERRORS
+
+    def _note(self, text: str) -> None:
+        self._hooks.log(self.target, f"plughub: {self._redact(text)}")
+
+    # ---- what wants no answer
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        """Do it beside the calls; left out when there is too much of it already."""
+        if len(self._tasks) >= MOST_BESIDE or self.ended is not None:
+            work.close()
+            return
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, body: bytes) -> None:
+        """POST a notification or a reply. Whether it arrives is nobody's concern but the server's."""
+        await self._exchange(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body), BESIDE_S)
+
+    async def _exchange(self, data: bytes, timeout_s: float) -> None:
+        exchange = Exchange(self._loop.create_future(), _ignore)
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = self.connections.take() or await self.connections.connect()
+                connection.send(exchange, data)
+                await exchange.done
+        except (TimeoutError, UpstreamUnreachable, UpstreamTimeout) as error:
+            self._note(f"a notification was not taken: {error}")
+        finally:
+            exchange.release()
+
+    # ---- ending
+
+    def end(self, reason: str) -> None:
+        """No further calls; those under way may finish, then the connections close."""
+        if self.ended is None:
+            self.ended = reason
+            self._on_end(self, reason)
+            if not self.in_flight:
+                self.connections.close(reason)
+
+    async def aclose(self, reason: str) -> None:
+        """End the session and close every connection; calls under way fail with `reason`."""
+        if self._session is not None and not self.connections.closed:
+            await self._exchange(self._head.replace(b"POST ", b"DELETE ", 1) + b"Content-Length: 0\r\n\r\n", FAREWELL_S)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self.end(reason)
+        self.connections.close(reason)
+
+
+def _ignore(exchange: Exchange, event: SseEvent) -> None:
+    exchange.noise += price_of(len(event.data))

@@ -1,0 +1,105 @@
+"""A server's URL and headers as what goes on the wire."""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from plughub.kit.errors import UpstreamUnreachable
+from plughub.upstream.redact import Redactor
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+MOST_SHOWN = 300
+# What the client itself decides; a configured header of that name is left out.
+OURS = frozenset(
+    (
+        "host",
+        "connection",
+        "keep-alive",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "accept",
+        "accept-encoding",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "mcp-method",
+        "mcp-name",
+        "last-event-id",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect, and the fixed lines that follow the request line."""
+
+    host: str
+    port: int
+    tls: bool
+    path: bytes
+    head: bytes
+
+
+def address_of(url: str, headers: Mapping[str, str]) -> Address:
+    """Raises UpstreamUnreachable (nothing was sent) naming what is wrong; never the url itself, which may hold a secret."""
+    try:
+        parts = urlsplit(url if url.isprintable() else "")  # urlsplit would drop line ends in silence
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UpstreamUnreachable("the url cannot be read", executed="no") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise UpstreamUnreachable("the url must begin with http:// or https:// and name a host", executed="no")
+    try:
+        # Of ASCII names too: the codec refuses labels that are empty or too long.
+        ascii_host = host if ":" in host else host.encode("idna").decode()
+    except UnicodeError as error:
+        raise UpstreamUnreachable("the url's host name is not a valid one", executed="no") from error
+    if any(c <= " " or c in "/\\\x7f" for c in ascii_host):
+        raise UpstreamUnreachable("the url's host name is not a valid one", executed="no")
+    tls = parts.scheme == "https"
+    name = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
+    default = 443 if tls else 80
+    authority = name if port in (None, default) else f"{name}:{port}"
+    path = quote(parts.path or "/", safe=_PATH_SAFE) + (f"?{quote(parts.query, safe=_PATH_SAFE + '/?')}" if parts.query else "")
+    lines = [f"Host: {authority}", "User-Agent: plughub", "Accept-Encoding: identity"]
+    given = {key.lower() for key in headers}
+    if parts.username is not None and "authorization" not in given:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        lines.append(f"Authorization: Basic {base64.b64encode(credentials).decode()}")
+    lines += _header_lines(headers)
+    return Address(ascii_host, port or default, tls, path.encode("ascii"), "\r\n".join(lines).encode("latin-1") + b"\r\n")
+
+
+def _header_lines(headers: Mapping[str, str]) -> list[str]:
+    lines = []
+    for name, value in headers.items():
+        if name.lower() in OURS:
+            continue
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise UpstreamUnreachable(f"the configured header {name[:40]!r} holds characters that a header must not have", executed="no")
+        lines.append(f"{name}: {value.strip()}")
+    return lines
+
+
+def header_text(text: str) -> bytes:
+    """A header's value; what ASCII cannot say as `=?base64?…?=` (MCP 2026-07-28 "Transports")."""
+    if text.isascii() and text.isprintable() and text == text.strip() and not text.startswith("=?"):
+        return text.encode("ascii")
+    return b"=?base64?" + base64.b64encode(text.encode("utf-8", "surrogatepass")) + b"?="
+
+
+def pointing(location: bytes, redact: Redactor) -> str:
+    """Where a redirect leads, without userinfo and query. Redacted first: a split url has its host in lower case."""
+    try:
+        parts = urlsplit(redact(location.decode("latin-1")))
+    except ValueError:
+        return ""
+    return f"; it points to {parts.scheme}://{parts.hostname}{parts.path}"[:MOST_SHOWN]

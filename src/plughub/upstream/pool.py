@@ -1,0 +1,122 @@
+"""All servers' connections. Whoever needs one asks `ready`, then `get`."""
+
+import asyncio
+from dataclasses import dataclass
+
+from plughub.kit.clock import Clock
+from plughub.kit.dial import Tls
+from plughub.kit.errors import Unavailable
+from plughub.settings import Settings
+from plughub.upstream.http import HttpUpstream
+from plughub.upstream.processes import Processes
+from plughub.upstream.supervisor import ENDED, Supervisor
+from plughub.upstream.target import Hooks, Target, Upstream
+
+LOOKS_PER_IDLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Numbers for /metrics and for tests."""
+
+    servers: int
+    live: int
+    children: tuple[int, ...]
+    http_connections: int
+    in_flight: int
+    warden_pid: int | None
+
+
+class Pool:
+    """One supervisor a server; the warden's owner."""
+
+    def __init__(self, settings: Settings, hooks: Hooks, *, clock: Clock) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._clock = clock
+        self._processes = Processes()
+        self._tls = Tls()
+        self._supervisors: dict[str, Supervisor] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._look: asyncio.TimerHandle | None = None
+        self._open = False
+
+    async def start(self) -> None:
+        """Start the warden and the look for idle servers."""
+        self._processes.start()
+        self._open = True
+        self._schedule()
+
+    def ready(self, target: Target) -> Upstream | None:
+        """The live connection for exactly this revision, or None. Synchronous, for the hot path."""
+        supervisor = self._supervisors.get(target.server_id)
+        if supervisor is None or supervisor.target.revision != target.revision:
+            return None
+        return supervisor.live
+
+    async def get(self, target: Target, timeout_s: float | None = None) -> Upstream:
+        """The live connection, or a new one, made once for all who wait; each for `timeout_s`, while the start goes on for the others.
+
+        A target of an older revision than the newest seen gets the newest's connection. Raises UpstreamUnreachable or
+        UpstreamTimeout (both with executed "no") or Unavailable.
+        """
+        if not self._open:
+            raise Unavailable("the hub is shutting down")
+        supervisor = self._supervisors.get(target.server_id)
+        if supervisor is None or supervisor.target.revision < target.revision:
+            if supervisor is not None:
+                self._end(supervisor, ENDED)
+            supervisor = Supervisor(target, self._settings, self._hooks, self._clock, self._processes, self._tls)
+            self._supervisors[target.server_id] = supervisor
+        return await supervisor.get(timeout_s)
+
+    async def forget(self, server_id: str) -> None:
+        """End the server's process group or connections, and whatever is remembered about its failures and its era."""
+        supervisor = self._supervisors.pop(server_id, None)
+        if supervisor is not None:
+            await supervisor.aclose(ENDED)
+
+    def snapshot(self) -> Snapshot:
+        """What is open just now."""
+        live = [supervisor.live for supervisor in self._supervisors.values() if supervisor.live is not None]
+        return Snapshot(
+            servers=len(self._supervisors),
+            live=len(live),
+            children=tuple(self._processes.pids),
+            http_connections=sum(each.connections.open for each in live if isinstance(each, HttpUpstream)),
+            in_flight=sum(each.in_flight for each in live),
+            warden_pid=self._processes.warden_pid,
+        )
+
+    async def rest_idle(self) -> None:
+        """End what was not used for `idle_timeout_s`. Runs by itself four times in that time."""
+        for supervisor in list(self._supervisors.values()):
+            if supervisor.idle_s() >= self._settings.idle_timeout_s:
+                await supervisor.rest()
+
+    async def aclose(self) -> None:
+        """End every child and connection, at the latest after twice `stop_grace_s` and the warden's last kill."""
+        self._open = False
+        if self._look is not None:
+            self._look.cancel()
+        supervisors = list(self._supervisors.values())
+        self._supervisors.clear()
+        await asyncio.gather(*(supervisor.aclose("the hub is shutting down") for supervisor in supervisors))
+        if self._ending:
+            await asyncio.wait(self._ending)
+        await self._processes.aclose(2 * self._settings.stop_grace_s + 1)
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(self._settings.idle_timeout_s / LOOKS_PER_IDLE, self._on_look)
+
+    def _on_look(self) -> None:
+        self._keep(asyncio.get_running_loop().create_task(self.rest_idle()))
+        self._schedule()
+
+    def _end(self, supervisor: Supervisor, reason: str) -> None:
+        self._keep(asyncio.get_running_loop().create_task(supervisor.aclose(reason)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

@@ -1,0 +1,201 @@
+"""One server's life: started on demand, once for all who wait, not too often, and ended when nobody needs it."""
+
+import asyncio
+
+from plughub.kit.clock import Clock
+from plughub.kit.dial import Tls
+from plughub.kit.errors import HubError, UpstreamTimeout, UpstreamUnreachable
+from plughub.settings import Settings
+from plughub.upstream.backoff import HEALTHY_S, Backoff
+from plughub.upstream.handshake import shake_stdio
+from plughub.upstream.http import HttpUpstream
+from plughub.upstream.processes import Processes
+from plughub.upstream.redact import Redactor
+from plughub.upstream.stdio import StdioUpstream
+from plughub.upstream.target import Era, Hooks, Target
+
+Connection = StdioUpstream | HttpUpstream
+# Connecting is cheap: a remote server that is back is found soon. A command that fails is not started all the time.
+STDIO_BACKOFF_S = 60.0
+HTTP_BACKOFF_S = 5.0
+ENDED = "the server was changed or removed"
+
+
+class Supervisor:
+    """For one server at one revision."""
+
+    def __init__(self, target: Target, settings: Settings, hooks: Hooks, clock: Clock, processes: Processes, tls: Tls) -> None:
+        self.target = target
+        self.live: Connection | None = None
+        self._settings = settings
+        self._hooks = hooks
+        self._clock = clock
+        self._processes = processes
+        self._tls = tls
+        self._backoff = Backoff(clock, STDIO_BACKOFF_S if target.transport == "STDIO" else HTTP_BACKOFF_S)
+        self._era: Era | None = None
+        self._starting: asyncio.Task[Connection] | None = None
+        self._leaving: set[Connection] = set()  # over for new calls, with some still under way
+        self._closed = False
+        self._live_since = 0.0
+        self._handshakes = 0
+        self._used_at = 0.0
+        self._used_mark = 0
+
+    async def get(self, timeout_s: float | None = None) -> Connection:
+        """The live connection, or a new one within `timeout_s`; the start itself goes on after that, for others.
+
+        Raises UpstreamUnreachable, UpstreamTimeout (nothing was run) or Unavailable.
+        """
+        if self.live is not None:
+            return self.live
+        if self._closed:
+            raise UpstreamUnreachable(ENDED, executed="no")
+        if self._starting is None:
+            wait_s = self._backoff.wait_s()
+            if wait_s > 0:
+                raise UpstreamUnreachable(f"{self._backoff.reason} (next try in {wait_s:.0f} s)", executed="no")
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+            self._starting.add_done_callback(self._started)
+        starting = self._starting
+        await asyncio.wait((starting,), timeout=timeout_s)
+        if not starting.done():
+            raise UpstreamTimeout(f"the server did not start within {timeout_s:g} s", executed="no")
+        if starting.cancelled():
+            raise UpstreamUnreachable(ENDED, executed="no")
+        return starting.result()
+
+    def _started(self, task: asyncio.Task[Connection]) -> None:
+        self._starting = None
+        if not task.cancelled():
+            task.exception()  # it reached whoever waited; if all have gone, nobody needs to hear it
+
+    async def _start(self) -> Connection:
+        self._hooks.status(self.target, "connecting", None)
+        try:
+            live = await self._connect()
+        except HubError as error:
+            self._failed(getattr(error, "reason", error.text))
+            raise
+        except Exception as error:
+            # Nobody foresaw it; but a status that says `connecting` for ever helps nobody, nor does a 500.
+            reason = f"the start failed unexpectedly ({type(error).__name__})"
+            self._hooks.log(self.target, f"plughub: {reason}: {Redactor(self.target)(str(error), 300)}")
+            self._failed(reason)
+            raise UpstreamUnreachable(reason, executed="no") from None
+        self._era = live.facts.era
+        self._live_since = self._used_at = self._clock.monotonic()
+        self._handshakes = live.answered
+        self._used_mark = live.sent
+        self.live = live
+        self._hooks.status(self.target, "connected", None)
+        return live
+
+    def _failed(self, reason: str) -> None:
+        self._era = None
+        self._backoff.failed(reason)
+        self._hooks.status(self.target, "error", reason)
+
+    async def _connect(self) -> Connection:
+        if self.target.transport == "STDIO":
+            return await self._start_stdio()
+        if self.target.transport == "STREAMABLE_HTTP":
+            return await self._start_http()
+        raise UpstreamUnreachable("servers of the type SSE are not supported yet", executed="no")
+
+    async def _start_stdio(self) -> StdioUpstream:
+        """A child and its handshake; a server that leaves at the sight of `server/discover` gets `initialize` from a second one."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.start_timeout_s
+        upstream = await self._spawn()
+        try:
+            upstream.facts = await shake_stdio(upstream, self._settings.start_timeout_s, self._era)
+            return upstream
+        except UpstreamUnreachable:
+            if upstream.ended is None or self._era == "legacy" or upstream.target.command == "":
+                upstream.stop("the start failed")
+                raise
+        except BaseException:
+            upstream.stop("the start failed")
+            raise
+        upstream = await self._spawn()
+        try:
+            upstream.facts = await shake_stdio(upstream, max(0.001, until - loop.time()), "legacy")
+            return upstream
+        except BaseException:
+            upstream.stop("the start failed")
+            raise
+
+    async def _spawn(self) -> StdioUpstream:
+        process = await self._processes.spawn(self.target.command, (*self.target.args, *self.target.secret_args), self.target.env)
+        upstream = StdioUpstream(self.target, self._settings, self._hooks, process, self._on_end)
+        try:
+            await upstream.open()
+        except BaseException:
+            upstream.stop("the start failed")
+            raise
+        return upstream
+
+    async def _start_http(self) -> HttpUpstream:
+        upstream = HttpUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
+        try:
+            await upstream.open(self._settings.start_timeout_s, self._era)
+        except BaseException:
+            await upstream.aclose("the start failed")
+            raise
+        return upstream
+
+    def _on_end(self, connection: Connection, reason: str) -> None:
+        """The connection is over by itself: the next `get` starts a new one, at once if this one was of use."""
+        if connection is not self.live:
+            return
+        self.live = None
+        if self._closed:
+            return
+        self._leaving = {each for each in self._leaving if each.in_flight}
+        if connection.in_flight:
+            self._leaving.add(connection)
+        if connection.answered > self._handshakes or self._clock.monotonic() - self._live_since >= HEALTHY_S:
+            self._backoff.succeeded()
+        else:
+            self._backoff.failed(reason, started=True)
+        self._hooks.status(self.target, "error", reason)
+
+    def idle_s(self) -> float:
+        """Seconds since something was last asked, as far as it was looked at; the pool looks now and then."""
+        live = self.live
+        if live is None:
+            return 0.0
+        now = self._clock.monotonic()
+        if live.in_flight or live.sent != self._used_mark:
+            self._used_mark = live.sent
+            self._used_at = now
+        return now - self._used_at
+
+    async def rest(self) -> None:
+        """End the connection for want of use; the next `get` starts another."""
+        live, self.live = self.live, None
+        if live is not None:
+            self._hooks.status(self.target, "disconnected", None)
+            await _end(live, "it was not used for a while")
+
+    async def aclose(self, reason: str) -> None:
+        """End the connection for good; calls under way fail with `reason`."""
+        self._closed = True
+        starting = self._starting
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait((starting,))
+        live, self.live = self.live, None
+        if live is not None:
+            self._hooks.status(self.target, "disconnected", None)
+            await _end(live, reason)
+        for connection in self._leaving:
+            await _end(connection, reason)
+
+
+async def _end(live: Connection, reason: str) -> None:
+    if isinstance(live, StdioUpstream):
+        live.stop(reason)
+    else:
+        await live.aclose(reason)

