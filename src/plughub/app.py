@@ -35,6 +35,7 @@ from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint
 from plughub.mcp.render import renderer as mcp_renderer
+from plughub.mcp.sessions import Sessions
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -52,6 +53,7 @@ class Application:
     rows: Sequence[Route]
     secrets: Secrets
     wiring: Wiring
+    sessions: Sessions
     first: FirstStart | None = None
     stack: AsyncExitStack | None = None
 
@@ -68,6 +70,7 @@ class Application:
             await migrate(database)
             await check_secrets(database, self.secrets)
             self.first = await prepare(database, self.secrets)
+            stack.callback(self.sessions.close)
             await _start(self.hub, self.wiring, stack)
             self.stack = stack.pop_all()
 
@@ -78,7 +81,7 @@ class Application:
             await stack.aclose()
 
 
-def rows_of(hub: Hub) -> list[Route]:
+def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
     """Every route there is."""
     tools = ToolDoor(hub)
     return [
@@ -87,7 +90,7 @@ def rows_of(hub: Hub) -> list[Route]:
         *contents.routes(hub),
         *mcps.routes(tools),
         *keys.ROUTES,
-        *endpoint.routes(hub),
+        *endpoint.routes(hub, sessions),
         *system.ROUTES,
     ]
 
@@ -101,7 +104,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     wiring = Wiring(database, board, logs)
     hub = _build_hub(settings, secrets, database, wiring, board, logs)
     wiring.attach(hub)
-    rows = rows_of(hub)
+    sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key)
+    database.listeners.append(sessions.follow)
+    rows = rows_of(hub, sessions)
     stats = DoorStats()
 
     @asynccontextmanager
@@ -118,7 +123,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats)
-    application = Application(dispatcher, hub, rows, secrets, wiring)
+    application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
     return application
 
 

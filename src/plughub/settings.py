@@ -52,6 +52,8 @@ class Settings(BaseModel):
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")
     start_timeout_s: float = Field(30, gt=0, description="How long a server may take to start and shake hands")
     idle_timeout_s: float = Field(600, gt=0, description="A STDIO child or an HTTP session unused for so long is ended")
+    session_idle_s: float = Field(1800, gt=0, description="A session of an older MCP client without a request for so long is forgotten")
+    max_sessions_per_key: int = Field(1000, ge=1, description="Sessions of older MCP clients per key; the longest unused one makes room")
     stop_grace_s: float = Field(3, ge=0, description="A child gets so long between the end of its stdin, SIGTERM and SIGKILL")
     max_in_flight: int = Field(256, ge=1, description="Calls at once to one server; more are refused")
     max_connections: int = Field(128, ge=1, description="HTTP connections to one server")

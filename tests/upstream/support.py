@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plughub.upstream.target import Answer, Ask, Notify, RawJson, Target, Upstream
+from plughub.upstream.target import Answer, Ask, Notify, Peer, RawJson, Target, Upstream
 
 FAKES = Path(__file__).resolve().parents[1] / "fakes"
 
@@ -57,7 +57,7 @@ def http(url: str, slug: str = "fake", **more: Any) -> Target:
 
 def tool(name: str, timeout_s: float = 10, notify: Notify | None = None, **arguments: Any) -> Ask:
     params = {"name": json.dumps(name).encode(), "arguments": json.dumps(arguments).encode()}
-    return Ask("tools/call", params, timeout_s, name=name, notify=notify)
+    return Ask("tools/call", params, timeout_s, name=name, peer=None if notify is None else Peer(notify), progress=notify is not None)
 
 
 def text(answer: Answer) -> str:

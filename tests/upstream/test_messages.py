@@ -29,7 +29,7 @@ JSON: Any = st.recursive(
 def test_a_request_is_what_was_asked(method: str, params: dict[str, Any], meta: dict[str, Any], modern: bool, notify: bool) -> None:
     raw = {name: json.dumps(value).encode() for name, value in params.items()}
     raw_meta = {f"x{name}": json.dumps(value).encode() for name, value in meta.items()}
-    ask = Ask(method, raw, 1, meta=raw_meta, notify=(lambda method, params: None) if notify else None)
+    ask = Ask(method, raw, 1, meta=raw_meta, progress=notify)
     pairs: list[list[str]] = []
     found = json.loads(
         messages.write_request(7, ask, messages.MODERN_META if modern else b""),

@@ -67,10 +67,17 @@ def path(row: Route, things: Things) -> str:
 
 def example(row: Route) -> Any:
     """The least body that the row's schema accepts, or None when it takes none."""
+    if needs_session(row):
+        return None
     if row.door == "mcp":
         return {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     described = DOCUMENT["paths"][row.path][row.method.lower()].get("requestBody")
     return None if described is None else _instance(described["content"]["application/json"]["schema"])
+
+
+def needs_session(row: Route) -> bool:
+    """Whether the row is for clients with an MCP session: for others it is a 405."""
+    return row.door == "mcp" and row.method != "POST"
 
 
 def body(row: Route, things: Things) -> Any:

@@ -10,7 +10,7 @@ from plughub.api.hot_body import object_field, read_body, text_field, timeout_fi
 from plughub.api.render import render_api, render_v1
 from plughub.api.tool_result import ToolResult, unwrap
 from plughub.door.request import Request
-from plughub.door.stream import streamed, unless_gone
+from plughub.door.stream import Outlet, unless_gone
 from plughub.gateway.exchange import Call
 from plughub.gateway.hub import Hub
 from plughub.gateway.lists import upstream_error
@@ -20,7 +20,7 @@ from plughub.kit.clock import rfc3339
 from plughub.kit.errors import HubError, Invalid, ServerNotFound, UpstreamError, UpstreamTimeout
 from plughub.kit.ids import parse_public_id, parse_uuid, public_id
 from plughub.protocol.envelope import object_of
-from plughub.upstream.target import RawJson, Target
+from plughub.upstream.target import Peer, RawJson, Target
 
 MAX_CONTEXT_BYTES = 4096
 _TOKEN = b'"progress"'
@@ -114,7 +114,7 @@ class ToolDoor:
         self,
         request: Request,
         wanted: _Wanted,
-        notify: Callable[[str, dict[str, RawJson]], None] | None,
+        peer: Peer | None,
         meta: dict[str, RawJson] | None,
     ) -> bytes:
         hub, caller, target = self._hub, request.known_caller(), wanted.target
@@ -122,7 +122,7 @@ class ToolDoor:
         if held is None or wanted.tool not in held.names:
             await self._check_tool(caller, wanted)
         params: dict[str, RawJson] = {"name": msgspec.json.encode(wanted.tool), "arguments": wanted.arguments}
-        call = Call("tools/call", params, request.id, request.door, wanted.timeout_s, wanted.tool, meta, notify, wanted.context)
+        call = Call("tools/call", params, request.id, request.door, wanted.timeout_s, wanted.tool, meta, peer, wanted.context)
         done = await hub.exchange.call_tool(caller, target, call)
         if done.answer.result is None:
             raise upstream_error(done.answer.error, invalid="The tool does not take these arguments")
@@ -138,27 +138,22 @@ class ToolDoor:
 
     async def _stream(self, request: Request, wanted: _Wanted) -> None:
         """Frames `progress` as they come, then one `result` or `error`."""
-        feed = self._hub.streams.open(request.known_caller())
+        outlet = Outlet(request, self._hub.streams)
 
         def notify(method: str, params: dict[str, RawJson]) -> None:
             if method == "notifications/progress":
-                feed.push(
-                    _frame(
-                        b"progress", object_of({name: value for name, value in params.items() if name not in ("progressToken", "_meta")})
-                    )
-                )
+                kept = {name: value for name, value in params.items() if name not in ("progressToken", "_meta")}
+                outlet.push(_frame(b"progress", object_of(kept)))
 
         try:
-            work = self._call(request, wanted, notify, {"progressToken": _TOKEN})
-            frame = _frame(b"result", await streamed(request, feed, work, cancel_on_disconnect=True))
+            work = self._call(request, wanted, Peer(notify), {"progressToken": _TOKEN})
+            await outlet.end(_frame(b"result", await outlet.run(work, leaving_cancels=True)))
         except HubError as error:
-            if not request.started:  # nothing was told yet: an ordinary error with its status says more
+            if not outlet.open:  # nothing was told yet: an ordinary error with its status says more
                 raise
-            frame = _frame(b"error", (render_v1 if request.door == "v1" else render_api)(error, request).body)
-        if not request.started:
-            await request.start_stream()
-        await request.write(frame)
-        await request.end_stream()
+            await outlet.end(_frame(b"error", (render_v1 if request.door == "v1" else render_api)(error, request).body))
+        finally:
+            outlet.close()
 
 
 def _frame(event: bytes, data: bytes) -> bytes:

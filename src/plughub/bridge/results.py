@@ -56,6 +56,29 @@ def _to_legacy(result: RawJson, method: str) -> bytes:
     return object_of(parts)
 
 
+_NOT_FOUND, _INVALID_PARAMS = -32002, -32602
+
+
+class _Numbered(msgspec.Struct):
+    code: int
+
+
+_numbered = msgspec.json.Decoder(_Numbered)
+
+
+def error_for(error: RawJson, method: str, facts: Facts, *, modern_client: bool) -> RawJson:
+    """A server's error with the number that the client's era gives to it: a missing resource is -32602 since 2026-07-28."""
+    if method != "resources/read" or modern_client == (facts.era == "modern"):
+        return error
+    was, wanted = (_NOT_FOUND, _INVALID_PARAMS) if modern_client else (_INVALID_PARAMS, _NOT_FOUND)
+    try:
+        if _numbered.decode(error).code != was:
+            return error
+        return object_of({**_members.decode(error), "code": b"%d" % wanted})
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return error
+
+
 def refuse_input(result_type: bytes) -> None:
     """Raise UpstreamError when a modern server's raw `resultType` says that it waits for input that nobody here can be asked for."""
     if result_type == b'"input_required"':

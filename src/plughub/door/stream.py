@@ -1,11 +1,12 @@
-"""Answers that take time: cancelled when the client leaves, streamed when something is worth telling before the end."""
+"""Answers that take time: cancelled when the client leaves, streamed when there is something to tell before the end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from plughub.door.request import ClientGone, Request
-from plughub.gateway.streams import Feed
+from plughub.gateway.streams import Feed, OpenStreams
+from plughub.kit.errors import HubError
 
 T = TypeVar("T")
 _WATCH_AFTER_S = 1.0
@@ -56,45 +57,101 @@ class _Departure:
             self._task.cancel()
 
 
-async def streamed(request: Request, feed: Feed, work: Coroutine[Any, Any, T], *, cancel_on_disconnect: bool) -> T:
-    """Run `work` while sending what it feeds; the stream starts with the first frame, so a quiet answer can still be plain JSON.
+class Outlet:
+    """What a running request tells its client before its answer, as an event stream.
 
-    Closes the feed. Raises what `work` raises, ClientGone when the client left and that means cancel, and why the feed was stopped.
+    Nothing is made until the first frame, so that a quiet request costs nothing and can still be answered plainly. Belongs to the
+    task of its request: whoever makes it calls `run` once, and `close` in the end.
     """
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    leaving = loop.create_task(request.disconnected())
-    task.add_done_callback(lambda _: feed.wake.set())
-    leaving.add_done_callback(lambda _: feed.wake.set())
-    timer = loop.call_later(_KEEP_ALIVE_S, feed.wake.set)
-    try:
+
+    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_streams")
+
+    def __init__(self, request: Request, streams: OpenStreams) -> None:
+        self._request = request
+        self._streams = streams
+        self._feed: Feed | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._owner: asyncio.Task[object] | None = None
+        self._closing = False
+
+    def push(self, frame: bytes) -> None:
+        """Queue a frame; the first one begins the stream."""
+        if self._closing:
+            return
+        if self._feed is None:
+            self._feed = self._streams.open(self._request.known_caller())
+            self._pump = asyncio.get_running_loop().create_task(self._send(self._feed))
+        self._feed.push(frame)
+
+    async def run(self, work: Awaitable[T], *, leaving_cancels: bool) -> T:
+        """Await `work`. Raises what it raises, ClientGone when the client left and that cancels, and why the stream was stopped."""
+        self._owner = asyncio.current_task()
+        try:
+            return await (unless_gone(self._request, work) if leaving_cancels else work)
+        except asyncio.CancelledError:
+            if self.stopped is not None:
+                raise self.stopped from None
+            raise
+        finally:
+            self._owner = None
+
+    @property
+    def stopped(self) -> HubError | None:
+        """Why the stream must end now."""
+        return None if self._feed is None else self._feed.stopped
+
+    def stop(self, error: HubError) -> None:
+        """End a stream that has begun with `error`."""
+        if self._feed is not None:
+            self._feed.stop(error)
+
+    @property
+    def open(self) -> bool:
+        """Whether a stream has begun, so that the answer must be its last frame."""
+        return self._feed is not None
+
+    async def end(self, frame: bytes) -> None:
+        """Send what waits, then the last frame; begins the stream when nothing had."""
+        if self._feed is None:
+            await self._request.start_stream()
+        else:
+            await self._finish(self._feed)
+        await self._request.write(frame)
+        await self._request.end_stream()
+
+    async def _finish(self, feed: Feed) -> None:
+        self._closing = True
+        feed.wake.set()
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
+
+    def close(self) -> None:
+        """The request is over, whatever became of it."""
+        self._closing = True
+        if self._pump is not None:
+            self._pump.cancel()
+        if self._feed is not None:
+            self._feed.close()
+
+    async def _send(self, feed: Feed) -> None:
+        await self._request.start_stream()
         while True:
-            await feed.wake.wait()
-            feed.wake.clear()
-            if feed.stopped is not None:
-                raise feed.stopped
-            if leaving.done() and cancel_on_disconnect and not task.done():
-                raise ClientGone
-            if not leaving.done():
-                await _send_all(request, feed, idle=not task.done())
-            if task.done():
-                return task.result()
-            timer.cancel()
-            timer = loop.call_later(_KEEP_ALIVE_S, feed.wake.set)
-    finally:
-        feed.close()
-        timer.cancel()
-        leaving.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+            frames = feed.take()
+            if frames:
+                await self._request.write(frames)
+            elif feed.stopped is not None:
+                if self._owner is not None:
+                    self._owner.cancel()
+                return
+            elif self._closing:
+                return
+            else:
+                await self._rest(feed)
 
-
-async def _send_all(request: Request, feed: Feed, *, idle: bool) -> None:
-    frames = feed.take()
-    if frames and not request.started:
-        await request.start_stream()
-    if frames:
-        await request.write(frames)
-    elif idle and request.started:
-        await request.write(b": keep-alive\n\n")
+    async def _rest(self, feed: Feed) -> None:
+        try:
+            async with asyncio.timeout(_KEEP_ALIVE_S):
+                await feed.wake.wait()
+        except TimeoutError:
+            await self._request.write(b": keep-alive\n\n")
+        feed.wake.clear()

@@ -6,7 +6,7 @@ target come from caches that follow the event log, and the record of the call go
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -18,7 +18,7 @@ from plughub.kit.errors import HubError, ServerDisabled, Unavailable
 from plughub.protocol import versions
 from plughub.servers.directory import ServerDirectory
 from plughub.upstream.pool import Pool
-from plughub.upstream.target import Answer, Ask, Facts, Notify, RawJson, Target, Upstream
+from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson, Target, Upstream
 
 MAX_TOOL_NAME = 256
 _IS_ERROR = b'"isError"'
@@ -54,7 +54,7 @@ class Call:
     timeout_s: float
     name: str | None = None
     meta: Mapping[str, RawJson] | None = None
-    notify: Notify | None = None
+    peer: Peer | None = None
     context: RawJson | None = None
 
 
@@ -83,11 +83,11 @@ class Exchange:
         Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable.
         """
         upstream = await self.connect(target, call.timeout_s)
-        meta, notify = call.meta, call.notify
+        meta, peer, progress = call.meta, call.peer, False
         if meta:
-            meta, notify = _own_meta(meta, notify)
+            meta, peer, progress = _own_meta(meta, peer)
         began = time.perf_counter()
-        answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, notify))
+        answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress))
         return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
 
     async def call_tool(self, caller: Caller, target: Target, call: Call) -> Exchanged:
@@ -143,7 +143,7 @@ def _says_error(result: RawJson) -> bool:
         return False
 
 
-def _own_meta(meta: Mapping[str, RawJson], notify: Notify | None) -> tuple[dict[str, RawJson] | None, Notify | None]:
+def _own_meta(meta: Mapping[str, RawJson], peer: Peer | None) -> tuple[dict[str, RawJson] | None, Peer | None, bool]:
     """The caller's `_meta` for the server: without what belongs to the hop, and with progress under a token of the hub's own.
 
     Progress tokens of different callers may be equal, and they share one connection: the upstream uses its own, and what comes
@@ -151,13 +151,13 @@ def _own_meta(meta: Mapping[str, RawJson], notify: Notify | None) -> tuple[dict[
     """
     token = meta.get("progressToken")
     kept = {name: value for name, value in meta.items() if name != "progressToken" and not name.startswith(versions.META)}
-    if token is None or notify is None:
-        return kept or None, None
-    hear = notify
+    if token is None or peer is None:
+        return kept or None, peer, False
+    hear = peer.notify
 
     def renamed(method: str, params: dict[str, RawJson]) -> None:
         if method == "notifications/progress":
             params["progressToken"] = token
         hear(method, params)
 
-    return kept or None, renamed
+    return kept or None, replace(peer, notify=renamed), True

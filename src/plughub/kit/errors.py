@@ -25,6 +25,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- UnsupportedMediaType 415
      +- MisdirectedHost    421
      +- RateLimited        429
+     +- RequestCancelled   499
      +- UpstreamError      502   the server answered with an error
      |   +- InvalidArguments 400   it refused the arguments of a call
      |   +- UpstreamUnreachable 502   it was never asked, or may have been
@@ -308,6 +309,15 @@ class InvalidArguments(UpstreamError):
     v1_code = "invalid_arguments"
     jsonrpc = -32602
     hint = "Check the schema that the server gives; details.rpc_error is what it said"
+
+
+class RequestCancelled(HubError):
+    """The client cancelled its request (MCP "Cancellation"); the tool may have run."""
+
+    status = 499
+    code = "CANCELLED"
+    message = "Request cancelled"
+    jsonrpc = -32800
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -1,94 +1,113 @@
-"""The methods of MCP that the hub answers: one row each."""
+"""The methods of MCP: those that the hub answers itself, one row each, and the row of all that go to a server."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 
-from plughub.bridge.results import result_for
+from plughub.bridge.results import error_for, result_for
 from plughub.door.routes import AUTHENTICATED
 from plughub.kit.errors import InvalidParams
-from plughub.mcp.views import Asking, View
+from plughub.mcp.conversation import Conversation
+from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
+from plughub.protocol.facts import Era
 from plughub.upstream.target import Facts, RawJson
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`scope` and `cost` as in a route row; `handler` gives the whole JSON-RPC frame."""
+    """`scope` and `cost` as in a route row; `era`: clients of the other era do not have it; `handler` gives the whole JSON-RPC frame."""
 
     scope: str
     cost: int
-    handler: Callable[[View, Asking], Awaitable[bytes]]
-    streams: bool = False
+    handler: Callable[[View, Conversation], Awaitable[bytes]]
+    era: Era | None = None
 
 
-async def initialize(view: View, asking: Asking) -> bytes:
-    """The handshake of the older revisions (MCP 2025-11-25 "Lifecycle")."""
-    message = asking.message
+async def initialize(view: View, talk: Conversation) -> bytes:
+    """The handshake of the older revisions (MCP 2025-11-25 "Lifecycle"); begins a session."""
+    message = talk.message
     requested = message.params.get("protocolVersion")
     if requested is None:
         raise InvalidParams("params.protocolVersion is missing")
-    facts = await view.facts(asking.caller)
+    asked = text_of(requested, "params.protocolVersion")
+    facts = await view.facts(talk)
+    version = versions.negotiate(asked, facts.version)
     parts: dict[str, RawJson] = {
-        "protocolVersion": msgspec.json.encode(versions.negotiate(text_of(requested, "params.protocolVersion"))),
-        **_self_description(facts),
+        **_introduction(facts, "legacy"),
+        "protocolVersion": msgspec.json.encode(version),
         "serverInfo": facts.server_info,
     }
+    capabilities = message.params.get("capabilities", b"{}")
+    info = message.params.get("clientInfo")
+    talk.opened = talk.sessions.open(talk.caller, view.door, version, b"" if capabilities == b"{}" else capabilities, info)
     return response_frame(message.id, object_of(parts))
 
 
-async def discover(view: View, asking: Asking) -> bytes:
+async def discover(view: View, talk: Conversation) -> bytes:
     """`server/discover` of 2026-07-28."""
-    facts = await view.facts(asking.caller)
+    facts = await view.facts(talk)
     parts: dict[str, RawJson] = {
         "resultType": b'"complete"',
-        "supportedVersions": msgspec.json.encode(versions.MODERN),
-        **_self_description(facts),
         "ttlMs": b"0",
         "cacheScope": b'"private"',
-        "_meta": object_of({versions.META_SERVER_INFO: facts.server_info}),
+        **_introduction(facts, "modern"),
+        "supportedVersions": msgspec.json.encode(versions.MODERN),
     }
-    return response_frame(asking.message.id, object_of(parts))
+    meta: dict[str, RawJson] = dict(_members.decode(parts["_meta"])) if "_meta" in parts else {}
+    parts["_meta"] = object_of({versions.META_SERVER_INFO: facts.server_info, **meta})
+    return response_frame(talk.message.id, object_of(parts))
 
 
-async def ping(view: View, asking: Asking) -> bytes:
+async def ping(view: View, talk: Conversation) -> bytes:
     """Still here."""
-    return response_frame(asking.message.id, b"{}")
+    return response_frame(talk.message.id, b"{}")
 
 
-async def list_tools(view: View, asking: Asking) -> bytes:
-    """`tools/list`."""
-    done = await view.list_tools(asking)
-    return _frame(done.answer.result, done.answer.error, done.facts, asking)
+async def set_level(view: View, talk: Conversation) -> bytes:
+    """`logging/setLevel`: what this session wants to hear from now on."""
+    level = text_of(talk.message.params.get("level", b"null"), "params.level")
+    if level not in LOG_LEVELS:
+        raise InvalidParams(f"params.level must be one of {', '.join(LOG_LEVELS)}")
+    if talk.session is not None:
+        talk.session.log_level = msgspec.json.encode(level)
+    return response_frame(talk.message.id, b"{}")
 
 
-async def call_tool(view: View, asking: Asking) -> bytes:
-    """`tools/call`."""
-    done = await view.call_tool(asking)
-    return _frame(done.answer.result, done.answer.error, done.facts, asking)
+async def forward(view: View, talk: Conversation) -> bytes:
+    """Whatever else there is: the server's to answer."""
+    message = talk.message
+    done = await view.ask(talk)
+    if done.answer.result is None:
+        error = done.answer.error or b'{"code":-32603,"message":"The server sent neither result nor error"}'
+        return error_frame(message.id, error_for(error, message.method, done.facts, modern_client=message.modern))
+    return response_frame(message.id, result_for(done.answer.result, message.method, done.facts, modern_client=message.modern))
 
 
+FORWARD = Method("execute:tools", 1, forward)
 METHODS = {
-    "initialize": Method("execute:tools", 1, initialize),
-    "server/discover": Method("execute:tools", 1, discover),
-    "ping": Method(AUTHENTICATED, 0, ping),
-    "tools/list": Method("execute:tools", 1, list_tools),
-    "tools/call": Method("execute:tools", 1, call_tool, streams=True),
+    "initialize": Method("execute:tools", 1, initialize, "legacy"),
+    "server/discover": Method("execute:tools", 1, discover, "modern"),
+    "ping": Method(AUTHENTICATED, 0, ping, "legacy"),
+    "logging/setLevel": Method("execute:tools", 1, set_level, "legacy"),
 }
 
 
-def _frame(result: RawJson | None, error: RawJson | None, facts: Facts, asking: Asking) -> bytes:
-    message = asking.message
-    if result is None:
-        return error_frame(message.id, error or b'{"code":-32603,"message":"The server sent neither result nor error"}')
-    return response_frame(message.id, result_for(result, message.method, facts, modern_client=message.modern))
+_OF_ONE_ERA = {"legacy": ("protocolVersion", "serverInfo"), "modern": ("resultType", "ttlMs", "cacheScope", "supportedVersions", "_meta")}
 
 
-def _self_description(facts: Facts) -> dict[str, RawJson]:
-    # Only what this door passes on is announced: announcing the server's prompts would promise methods that are refused here.
-    parts: dict[str, RawJson] = {"capabilities": b'{"tools":{}}'}
+def _introduction(facts: Facts, client: Era) -> dict[str, RawJson]:
+    """What the server said of itself, without what the other era does not know."""
+    parts: dict[str, RawJson] = dict(_members.decode(facts.raw))
+    if facts.era != client:
+        for name in _OF_ONE_ERA[facts.era]:
+            parts.pop(name, None)
+    parts["capabilities"] = facts.capabilities
     if facts.instructions is not None:
         parts["instructions"] = facts.instructions
     return parts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from plughub.kit.errors import HeaderMismatch, InvalidParams, Malformed, ParseError, UnsupportedVersion
+from plughub.kit.errors import HeaderMismatch, InvalidParams, Malformed, UnsupportedVersion
 from plughub.kit.strict_json import check_depth, members, utf8
 from plughub.protocol import versions
 
@@ -48,9 +48,11 @@ class Notification:
 
 @dataclass(slots=True)
 class Response:
-    """The client's answer to a request of ours."""
+    """The client's answer to a request of ours: its raw result or error."""
 
     id: bytes
+    result: bytes | None = None
+    error: bytes | None = None
 
 
 Message = Request | Notification | Response
@@ -69,7 +71,7 @@ def classify(headers: Headers, body: bytes) -> Message:
     if raw_method is None:
         if id_ is None or not ("result" in parts or "error" in parts):
             raise Malformed("The message is neither a request nor a notification nor a response")
-        return Response(id_)
+        return Response(id_, parts.get("result"), parts.get("error"))
     method = text_of(raw_method, "method")
     raw_params = parts.get("params")
     params = members(raw_params) if raw_params is not None else _NO_PARAMS
@@ -147,6 +149,23 @@ def error_frame(id_: bytes, error: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id_, error)
 
 
+def request_frame(id_: bytes, method: str, params: bytes) -> bytes:
+    """A JSON-RPC request of ours to a client."""
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id_, msgspec.json.encode(method), params)
+
+
+def cancelled_frame(id_: bytes) -> bytes:
+    """We do not want the answer to that request any more."""
+    return b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b}}' % id_
+
+
+def sse_message(frame: bytes) -> bytes:
+    """A JSON-RPC message as a frame of an event stream. JSON of one line stays one line; others are split as SSE wants."""
+    if b"\n" in frame or b"\r" in frame:
+        frame = frame.replace(b"\r\n", b" ").replace(b"\n", b" ").replace(b"\r", b" ")
+    return b"event: message\ndata: %b\n\n" % frame
+
+
 def object_of(parts: Mapping[str, bytes]) -> bytes:
     """A JSON object written anew from raw values: its keys are ours, its values pass as they came."""
     return b"{" + b",".join([b"%b:%b" % (_key(name), value) for name, value in parts.items()]) + b"}"
@@ -159,6 +178,3 @@ _keys: dict[str, bytes] = {
 
 def _key(name: str) -> bytes:
     return _keys.get(name) or msgspec.json.encode(name)
-
-
-__all__ = ["Message", "Notification", "ParseError", "Request", "Response", "classify", "error_frame", "object_of", "response_frame"]

@@ -10,10 +10,11 @@ RawJson = bytes
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the handshake (`initialize` or `server/discover`) told. The raw JSON values pass on as they came."""
+    """What the handshake (`initialize` or `server/discover`) told. The raw JSON values pass on as they came; `raw` is the whole result."""
 
     era: Era
     version: str
     capabilities: bytes
     server_info: bytes
     instructions: bytes | None = None
+    raw: bytes = b"{}"

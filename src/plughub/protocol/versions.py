@@ -12,8 +12,13 @@ META = "io.modelcontextprotocol/"
 META_VERSION = META + "protocolVersion"
 META_CAPABILITIES = META + "clientCapabilities"
 META_SERVER_INFO = META + "serverInfo"
+META_CLIENT_INFO = META + "clientInfo"
+META_LOG_LEVEL = META + "logLevel"
 
 
-def negotiate(requested: str) -> str:
-    """The revision that `initialize` answers: the requested one if it is a legacy one we speak, else our latest legacy one."""
-    return requested if requested in LEGACY else LATEST_LEGACY
+def negotiate(requested: str, server: str = LATEST_LEGACY) -> str:
+    """The revision that `initialize` answers: the requested one if it is a legacy one we speak, else our latest legacy one; never a
+    later one than `server` speaks, when that is a legacy one too.
+    """
+    found = requested if requested in LEGACY else LATEST_LEGACY
+    return min(found, server) if server in LEGACY else found

@@ -69,7 +69,7 @@ def modern_facts(answer: Answer) -> Facts | None:
     if not shared:
         return None
     info = found.meta.info or found.info
-    return Facts("modern", shared[0], _object(found.capabilities), _object(info), _text(found.instructions))
+    return Facts("modern", shared[0], _object(found.capabilities), _object(info), _text(found.instructions), answer.result)
 
 
 def legacy_facts(answer: Answer, redact: Redactor) -> Facts:
@@ -84,7 +84,7 @@ def legacy_facts(answer: Answer, redact: Redactor) -> Facts:
         raise UpstreamUnreachable(f"the answer to initialize cannot be read: {error}", executed="no") from error
     if not _DATE.fullmatch(found.version) or found.version >= versions.LATEST:
         raise UpstreamUnreachable(f"the server speaks MCP revision {redact(found.version, 40)!r}, which is not supported", executed="no")
-    return Facts("legacy", found.version, _object(found.capabilities), _object(found.info), _text(found.instructions))
+    return Facts("legacy", found.version, _object(found.capabilities), _object(found.info), _text(found.instructions), answer.result)
 
 
 def error_of(answer: Answer) -> RpcError:

@@ -281,8 +281,8 @@ class HttpUpstream:
             self._loop.call_later(LINGER_S, call.release)
         elif message.id is not messages.UNSET:
             self._later(self._send(messages.write_reply(message)))
-        elif call.ask.notify is not None:
-            messages.hand_over(call.ask.notify, message)
+        elif call.ask.peer is not None:
+            messages.hand_over(call.ask.peer.notify, message)
         else:
             messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 

@@ -8,19 +8,16 @@ import msgspec
 from plughub.kit import strict_json
 from plughub.kit.errors import Malformed, ParseError, UpstreamUnreachable
 from plughub.protocol import versions
-from plughub.upstream.target import Answer, Ask, RawJson
+from plughub.upstream.target import Answer, Ask, Peer, RawJson
 
 CLIENT_VERSION = "0.1.0"
 CLIENT_INFO = msgspec.json.encode({"name": "plughub", "version": CLIENT_VERSION})
-# What 2026-07-28 wants in every request's `_meta`; we declare no client capabilities.
-MODERN_META = b",".join(
-    msgspec.json.encode(versions.META + name) + b":" + value
-    for name, value in (
-        ("protocolVersion", msgspec.json.encode(versions.LATEST)),
-        ("clientCapabilities", b"{}"),
-        ("clientInfo", CLIENT_INFO),
-    )
+_VERSION_META = msgspec.json.encode(versions.META_VERSION) + b":" + msgspec.json.encode(versions.LATEST)
+_CAPABILITIES_META, _INFO_META, _LOG_META = (
+    msgspec.json.encode(name) + b":" for name in (versions.META_CAPABILITIES, versions.META_CLIENT_INFO, versions.META_LOG_LEVEL)
 )
+# What 2026-07-28 wants in every request's `_meta`, when the hub asks for itself: it declares no client capabilities.
+MODERN_META = b",".join((_VERSION_META, _CAPABILITIES_META + b"{}", _INFO_META + CLIENT_INFO))
 LEGACY_META = b""
 METHOD_NOT_FOUND = b'{"code":-32601,"message":"Method not found"}'
 
@@ -211,18 +208,28 @@ def write_request(id_: int, ask: Ask, meta: bytes) -> bytes:
         if name != "_meta":
             parts += (comma, _keys.get(name) or msgspec.json.encode(name) + b":", value)
             comma = b","
-    if meta or ask.meta or ask.notify is not None:
+    if meta or ask.meta or ask.progress:
         parts += (comma, b'"_meta":{', _meta(id_, ask, meta), b"}")
     parts.append(b"}}")
     return b"".join(parts)
 
 
 def _meta(id_: int, ask: Ask, meta: bytes) -> bytes:
-    parts: list[RawJson] = [meta] if meta else []
+    parts: list[RawJson] = []
+    if meta:
+        parts.append(meta if ask.peer is None else modern_meta(ask.peer))
     if ask.meta:
         parts += [b"".join((msgspec.json.encode(name), b":", value)) for name, value in ask.meta.items()]
-    if ask.notify is not None:
+    if ask.progress:
         parts.append(b'"progressToken":%d' % id_)
+    return b",".join(parts)
+
+
+def modern_meta(peer: Peer) -> bytes:
+    """What 2026-07-28 wants in `_meta`, on behalf of a client: what it can be asked, who it is, what it wants to hear."""
+    parts = [_VERSION_META, _CAPABILITIES_META + (peer.capabilities or b"{}"), _INFO_META + (peer.info or CLIENT_INFO)]
+    if peer.log_level is not None:
+        parts.append(_LOG_META + peer.log_level)
     return b",".join(parts)
 
 

@@ -13,7 +13,7 @@ from plughub.upstream.messages import Ambiguous, Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, RATE, price_of
 from plughub.upstream.processes import Process
 from plughub.upstream.redact import Redactor
-from plughub.upstream.target import Answer, Ask, Facts, Hooks, Notify, Target
+from plughub.upstream.target import Answer, Ask, Facts, Hooks, Peer, Target
 
 MOST_PRICE = 64 * 1024
 LAST_LINES = 20
@@ -26,12 +26,12 @@ SHOWN = 300
 class Call:
     """A request under way."""
 
-    __slots__ = ("future", "id", "notify", "timer")
+    __slots__ = ("future", "id", "peer", "timer")
 
-    def __init__(self, id_: int, future: asyncio.Future[Answer], notify: Notify | None, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, id_: int, future: asyncio.Future[Answer], peer: Peer | None, timer: asyncio.TimerHandle) -> None:
         self.id = id_
         self.future = future
-        self.notify = notify
+        self.peer = peer
         self.timer = timer
 
 
@@ -128,7 +128,7 @@ class StdioUpstream:
         self.sent = id_ = self.sent + 1
         data = messages.write_request(id_, ask, meta)
         timer = self._loop.call_later(timeout_s, self._expire, id_, ask.timeout_s)
-        call = self._pending[id_] = Call(id_, self._loop.create_future(), ask.notify, timer)
+        call = self._pending[id_] = Call(id_, self._loop.create_future(), ask.peer, timer)
         self._write(data)
         return call
 
@@ -255,8 +255,8 @@ class StdioUpstream:
         if message.method == "notifications/progress" and message.params:
             call = self._pending.get(messages.progress_token(message.params))  # type: ignore[arg-type]  # as above
             if call is not None:
-                if call.notify is not None:
-                    messages.hand_over(call.notify, message)
+                if call.peer is not None:
+                    messages.hand_over(call.peer.notify, message)
                 return
         messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 

@@ -1,6 +1,6 @@
 """The nouns between the gateway and a server: what is needed to reach it, what is asked, what comes back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, Protocol
@@ -41,6 +41,34 @@ class Target:
 
 # What a server sends while a request runs: (method, the message's params: key -> raw JSON value).
 Notify = Callable[[str, dict[str, RawJson]], None]
+# A server's own request to the client that asked: (method, raw params) -> the client's answer.
+Question = Callable[[str, RawJson], "Awaitable[Answer]"]
+
+
+# What a client may declare that it can be asked.
+_ASKED_OF_CLIENTS = (b'"sampling"', b'"elicitation"', b'"roots"')
+
+
+@dataclass(slots=True)
+class Peer:
+    """Whoever asked, as long as the request runs.
+
+    `capabilities` is the raw object that its client declared, empty for none: only then may a server ask it anything, through `ask`.
+    `info` is the client's own description, `log_level` what it wants to hear; both raw. `holder` names the state that servers may keep
+    for it (a session, a key).
+    """
+
+    notify: Notify
+    ask: Question | None = None
+    capabilities: RawJson = b""
+    info: RawJson | None = None
+    log_level: RawJson | None = None
+    holder: str = ""
+
+    @property
+    def particular(self) -> bool:
+        """Whether a handshake server must know it before it is asked: then it gets a connection of its own for that time."""
+        return self.log_level is not None or any(name in self.capabilities for name in _ASKED_OF_CLIENTS)
 
 
 @dataclass(slots=True)
@@ -49,7 +77,7 @@ class Ask:
 
     `meta` is the caller's `_meta` without `progressToken` and without `io.modelcontextprotocol/*`.
     `name` is what goes into `Mcp-Name` (params.name or params.uri) on 2026-07-28.
-    With `notify` set the upstream asks for progress under a token of its own and hands over every notification of this request.
+    `peer.notify` hears every notification of this request; with `progress` the upstream asks for progress under a token of its own.
     """
 
     method: str
@@ -57,7 +85,8 @@ class Ask:
     timeout_s: float
     name: str | None = None
     meta: Mapping[str, RawJson] | None = None
-    notify: Notify | None = None
+    peer: Peer | None = None
+    progress: bool = False
 
 
 @dataclass(slots=True)
@@ -91,4 +120,4 @@ class Hooks(Protocol):
         """A notification that belongs to no running request (`notifications/tools/list_changed` and the like)."""
 
 
-__all__ = ["Answer", "Ask", "Era", "Facts", "Hooks", "Notify", "RawJson", "Status", "Target", "Transport", "Upstream"]
+__all__ = ["Answer", "Ask", "Era", "Facts", "Hooks", "Notify", "Peer", "Question", "RawJson", "Status", "Target", "Transport", "Upstream"]

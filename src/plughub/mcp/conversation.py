@@ -1,0 +1,77 @@
+"""One request of an MCP client while it runs: what it asked, in which session, and what it hears before the answer."""
+
+import msgspec
+
+from plughub.door.stream import Outlet
+from plughub.kit.caller import Caller
+from plughub.kit.errors import UpstreamError
+from plughub.mcp.sessions import Session, Sessions, Stream
+from plughub.protocol import versions
+from plughub.protocol.envelope import Request as Message
+from plughub.protocol.envelope import object_of, sse_message
+from plughub.upstream.target import Answer, Peer, RawJson
+
+
+class Conversation:
+    """Made by the endpoint for each request. `opened` is the session that this request began."""
+
+    __slots__ = ("_outlet", "_stream", "caller", "message", "opened", "request_id", "session", "sessions")
+
+    def __init__(
+        self, caller: Caller, message: Message, request_id: str, outlet: Outlet, sessions: Sessions, session: Session | None
+    ) -> None:
+        self.caller = caller
+        self.message = message
+        self.request_id = request_id
+        self.sessions = sessions
+        self.session = session
+        self.opened: Session | None = None
+        self._outlet = outlet
+        self._stream: Stream | None = None
+
+    def peer(self) -> Peer:
+        """Whoever asked, as servers see it. Without a session a client of the handshake revisions cannot be asked anything."""
+        session, meta = self.session, self.message.meta
+        if session is not None:
+            return Peer(self.notify, self.ask, session.capabilities, session.info, session.log_level, session.id)
+        if not self.message.modern:
+            return Peer(self.notify)
+        capabilities, level = meta.get(versions.META_CAPABILITIES, b""), meta.get(versions.META_LOG_LEVEL)
+        return Peer(self.notify, None, capabilities, meta.get(versions.META_CLIENT_INFO), level, self.caller.key_id)
+
+    def notify(self, method: str, params: dict[str, RawJson]) -> None:
+        """A server's notification about this request."""
+        meta = self.message.meta
+        if method == "notifications/progress" and "progressToken" not in meta:
+            return  # nobody asked for it
+        if method == "notifications/message" and self.message.modern and versions.META_LOG_LEVEL not in meta:
+            return  # 2026-07-28: a client that names no level hears nothing
+        self._push(sse_message(b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (msgspec.json.encode(method), object_of(params))))
+
+    async def ask(self, method: str, params: RawJson) -> Answer:
+        """A server's request to the client. Raises UpstreamError when it cannot be asked."""
+        if self.session is None:
+            raise UpstreamError("The server asks for input, which a client without a session cannot be asked for", executed="unknown")
+        return await self.session.ask(self._own_stream(self.session), method, params)
+
+    def _push(self, frame: bytes) -> None:
+        if self.session is None:
+            self._outlet.push(frame)
+        else:
+            self._own_stream(self.session).push(frame)
+
+    def _own_stream(self, session: Session) -> Stream:
+        if self._stream is None:
+            self._stream = session.stream()
+            self._stream.outlet = self._outlet
+        return self._stream
+
+    def last(self, frame: bytes) -> bytes:
+        """The answer as the last frame of the stream, kept for a client that takes it up again."""
+        whole = sse_message(frame)
+        return whole if self._stream is None else self._stream.finish(whole)
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._stream is not None and self._stream.outlet is self._outlet:
+            self._stream.outlet = None
