@@ -13,9 +13,10 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plughub.gateway.catalog import MAX_NAME, Catalog, aggregate_name, unknown
+from plughub.gateway.catalog import Catalog, unknown
+from plughub.gateway.lists import TOOLS, upstream_error
 from plughub.gateway.lists import Listing as Held
-from plughub.gateway.lists import upstream_error
+from plughub.gateway.names import MAX_NAME, aggregate_name
 from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidArguments, ServerDisabled, ToolNotFound, UpstreamError
 from plughub.settings import Settings
@@ -343,9 +344,9 @@ async def test_cut_names_lead_back_to_their_tools(lite: Served) -> None:
         for name in names:
             whole = aggregate_name("listing", name)
             tail = whole.partition("__")[2]
-            assert await desk.catalog.resolve(desk.caller, desk.target, tail, whole) == name
+            assert await desk.catalog.resolve(TOOLS, desk.caller, desk.target, tail, whole) == name
         with pytest.raises(ToolNotFound):
-            await desk.catalog.resolve(desk.caller, desk.target, "z" * 55, "listing__" + "z" * 55)
+            await desk.catalog.resolve(TOOLS, desk.caller, desk.target, "z" * 55, "listing__" + "z" * 55)
 
 
 # --- all servers ---
@@ -355,13 +356,13 @@ async def test_cut_names_lead_back_to_their_tools(lite: Served) -> None:
 async def test_servers_that_fail_are_named_and_the_others_listed(desk: Desk) -> None:
     down = replace(desk.target, server_id="down", slug="down", url="http://127.0.0.1:1/")
     off = replace(desk.target, server_id="off", slug="off", enabled=False)
-    listed, failures = await desk.catalog.all_tools(desk.caller, [down, desk.target, off])
+    listed, failures = await desk.catalog.aggregated(TOOLS, desk.caller, [down, desk.target, off])
     assert [json.loads(tool)["name"] for tool in listed] == ["listing__echo"]
     assert [(failure.slug, failure.server_id) for failure in failures] == [("down", "down")]
     assert "connect" in failures[0].message.lower()
     with pytest.raises(ServerDisabled):
         await desk.catalog.tools(desk.caller, off)
-    assert await desk.catalog.all_tools(desk.caller, []) == ([], [])
+    assert await desk.catalog.aggregated(TOOLS, desk.caller, []) == ([], [])
     await desk.served.app.hub.pool.forget("down")
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from plughub.gateway.catalog import aggregate_name
+from plughub.gateway.names import aggregate_name
 from plughub.protocol import versions
 from tests.mcp.answers import error, one
 from tests.serving import META, MODERN, FakeMcp, Json, RawCall, Served, text_result, upstream
@@ -27,7 +27,7 @@ async def test_initialize_answers_the_revision_that_was_asked_for(lite: Served, 
     assert (found["jsonrpc"], found["id"]) == ("2.0", "a-1")
     assert found["result"]["protocolVersion"] == version
     assert found["result"]["serverInfo"]["name"] == "plughub"
-    assert found["result"]["capabilities"] == {"tools": {}}
+    assert {"tools", "resources", "prompts", "completions"} <= found["result"]["capabilities"].keys()
     headers = {"MCP-Protocol-Version": version}
     told = await lite.call("POST", "/mcp", {"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
     assert (told.status_code, told.content) == (202, b"")
@@ -149,7 +149,7 @@ async def test_the_name_header_may_be_in_base64(lite: Served) -> None:
 
 
 @pytest.mark.requirement("mcp.unknown-method")
-@pytest.mark.parametrize("method", ["foo/bar", "initialize2", "ping", "prompts/list", ""])
+@pytest.mark.parametrize("method", ["foo/bar", "initialize2", "ping", "tasks/list", ""])
 async def test_an_unknown_method_is_a_404_for_modern_clients_and_a_200_for_older_ones(lite: Served, method: str) -> None:
     modern = await lite.rpc(method, modern=True, id_=9)
     assert (modern.status_code, error(modern)["code"], modern.json()["id"]) == (404, -32601, 9)

@@ -4,12 +4,12 @@ import asyncio
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import msgspec
 
 from plughub.gateway.exchange import Exchange
-from plughub.gateway.lists import KINDS, OUTDATED_BY, TOOLS, Item, Kind, Listing, Lists
+from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists
+from plughub.gateway.names import aggregate_name, aggregate_uri, may_be_cut
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import HubError, ToolNotFound, UpstreamError
@@ -17,8 +17,6 @@ from plughub.protocol.envelope import object_of
 from plughub.settings import Settings
 from plughub.upstream.target import RawJson, Target
 
-MAX_NAME = 64
-_DIGEST = 6
 _ASK_AGAIN_S = 5.0
 _TOGETHER = 16
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -87,6 +85,14 @@ class Catalog:
 
         Raises UpstreamError when nothing could be had because servers failed: that is no empty list.
         """
+        listed, failures = await self._across(kind, caller, targets)
+        if failures and not any(listing.items for _, listing in listed):
+            first = failures[0]
+            text = f"No server could be reached: {first.slug}: {first.message}"
+            raise UpstreamError(text, failures=[failure.shown() for failure in failures])
+        return listed, failures
+
+    async def _across(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[tuple[Target, Listing]], list[Failure]]:
         gate = asyncio.Semaphore(_TOGETHER)
 
         async def one(target: Target) -> Listing | Failure:
@@ -104,25 +110,39 @@ class Catalog:
                 failures.append(got)
             else:
                 listed.append((target, got))
-        if failures and not any(listing.items for _, listing in listed):
-            first = failures[0]
-            text = f"No server could be reached: {first.slug}: {first.message}"
-            raise UpstreamError(text, failures=[failure.shown() for failure in failures])
         return listed, failures
 
-    async def all_tools(self, caller: Caller, targets: Iterable[Target]) -> tuple[list[bytes], list[Failure]]:
-        """The tools of all `targets` under `{slug}__{tool}`, by slug and then in each server's order; and who failed."""
-        listed, failures = await self.across(TOOLS, caller, targets)
-        return [_renamed(tool, aggregate_name(target.slug, tool.name)) for target, listing in listed for tool in listing.items], failures
+    async def aggregated(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[bytes], list[Failure]]:
+        """The items of all `targets` under names that cannot collide, by slug and then in each server's order; and who failed."""
+        listed, failures = await self.across(kind, caller, targets)
+        return [_renamed(kind, target.slug, item) for target, listing in listed for item in listing.items], failures
 
-    async def resolve(self, caller: Caller, target: Target, tail: str, whole: str) -> str:
-        """The server's own name of an aggregated tool; cut names are found by their digest. Raises ToolNotFound."""
-        if len(whole) < MAX_NAME:
+    async def resolve(self, kind: Kind, caller: Caller, target: Target, tail: str, whole: str) -> str:
+        """The server's own name of an aggregated tool or prompt; cut names are found by their digest. Raises ToolNotFound."""
+        if not may_be_cut(whole):
             return tail
-        for name in (await self.tools(caller, target)).names:
+        for name in (await self.listing(kind, caller, target)).names:
             if aggregate_name(target.slug, name) == whole:
                 return name
-        raise ToolNotFound(f"Unknown tool: {whole}", tool=whole)
+        raise ToolNotFound(f"Unknown {_WORDS[kind]}: {whole[:200]}", tool=whole[:200])
+
+    async def find_owner(self, caller: Caller, targets: Iterable[Target], uri: str) -> list[Target]:
+        """The servers that list this URI as their own, else those with a template that begins like it."""
+        wanted = list(targets)
+        listed, _ = await self._across(RESOURCES, caller, wanted)
+        owners = [target for target, listing in listed if uri in listing.names]
+        if owners:
+            return owners
+        templates, _ = await self._across(TEMPLATES, caller, wanted)
+        return [target for target, listing in templates if any(_begins(uri, name) for name in listing.names)]
+
+
+_WORDS = {TOOLS: "tool", PROMPTS: "prompt"}
+
+
+def _begins(uri: str, template: str) -> bool:
+    literal = template.partition("{")[0]
+    return bool(literal) and uri.startswith(literal)
 
 
 def unknown(what: str, name: str, names: Iterable[str]) -> str:
@@ -131,16 +151,8 @@ def unknown(what: str, name: str, names: Iterable[str]) -> str:
     return f"{what} '{name[:200]}' not found." + (f" Did you mean '{near[0]}'?" if near else "")
 
 
-def aggregate_name(slug: str, tool: str) -> str:
-    """`{slug}__{tool}`; over 64 characters it is cut and ends in a digest of the whole."""
-    name = f"{slug}__{tool}"
-    if len(name) <= MAX_NAME:
-        return name
-    digest = blake2b(name.encode(), digest_size=_DIGEST // 2).hexdigest()
-    return f"{name[: MAX_NAME - _DIGEST - 1]}_{digest}"
-
-
-def _renamed(tool: Item, name: str) -> bytes:
-    parts: dict[str, RawJson] = dict(_members.decode(tool.raw))
-    parts["name"] = msgspec.json.encode(name)
+def _renamed(kind: Kind, slug: str, item: Item) -> bytes:
+    parts: dict[str, RawJson] = dict(_members.decode(item.raw))
+    rename = aggregate_name if kind.key == "name" else aggregate_uri
+    parts[kind.key] = msgspec.json.encode(rename(slug, item.name))
     return object_of(parts)

@@ -63,7 +63,7 @@ class Conversation:
     def _own_stream(self, session: Session) -> Stream:
         if self._stream is None:
             self._stream = session.stream()
-            self._stream.outlet = self._outlet
+            self._stream.own = self._stream.outlet = self._outlet
         return self._stream
 
     def last(self, frame: bytes) -> bytes:

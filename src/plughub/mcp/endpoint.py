@@ -16,10 +16,11 @@ from plughub.gateway.hub import Hub
 from plughub.kit.errors import HeaderMismatch, HubError, Malformed, MethodNotAllowed, MethodNotFound, RequestCancelled, ServerNotFound
 from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
+from plughub.mcp.everything import Everything
 from plughub.mcp.methods import FORWARD, METHODS, Method
 from plughub.mcp.render import error_headers, error_object, http_status
 from plughub.mcp.sessions import Session, Sessions, Stream
-from plughub.mcp.views import Everything, OneServer, View
+from plughub.mcp.views import OneServer, View
 from plughub.protocol import versions
 from plughub.protocol.envelope import Notification, check_modern, classify, error_frame
 from plughub.protocol.envelope import Request as Message
@@ -136,7 +137,7 @@ class McpDoor:
         stream, after = _stream_of(session, request.headers.get(b"last-event-id", b"").decode("latin-1"))
         outlet = Outlet(request, self._hub.streams)
         try:
-            outlet.push(_priming(session, stream))
+            outlet.push(_priming(session, stream, after))
             stream.read_by(outlet, after)
             await outlet.run(stream.over.wait(), leaving_cancels=True)
             await outlet.end(b"")
@@ -199,9 +200,9 @@ def _stream_of(session: Session, event_id: str) -> tuple[Stream, int]:
     return session.listening, session.listening.sent
 
 
-def _priming(session: Session, stream: Stream) -> bytes:
+def _priming(session: Session, stream: Stream, after: int) -> bytes:
     """What begins the stream of GET: an event with an id and no data, to be taken up from (MCP 2025-11-25); a comment before that."""
-    return b"id: %d-%d\ndata: \n\n" % (stream.number, stream.sent) if session.version >= "2025-11-25" else b": listening\n\n"
+    return b"id: %d-%d\ndata: \n\n" % (stream.number, after) if session.version >= "2025-11-25" else b": listening\n\n"
 
 
 def routes(hub: Hub, sessions: Sessions) -> list[Route]:

@@ -40,6 +40,7 @@ class Stream:
     """One event stream of a session: its last frames, and who reads it just now."""
 
     number: int
+    own: Outlet | None = None  # of the request that it belongs to; the stream of GET has none
     outlet: Outlet | None = None
     sent: int = 0
     kept_bytes: int = 0
@@ -53,14 +54,16 @@ class Stream:
             self.outlet.push(whole)
 
     def finish(self, frame: bytes) -> bytes:
-        """The last message, numbered and kept; a reader other than the request itself hears it from here."""
+        """The last message, numbered and kept; another reader than the request itself hears it from here."""
         whole = self._keep(frame)
+        if self.outlet is not None and self.outlet is not self.own:
+            self.outlet.push(whole)
         self.over.set()
         return whole
 
     def read_by(self, outlet: Outlet, after: int) -> None:
         """From now on `outlet` is the reader; it hears what came after that number."""
-        if self.outlet is not None and self.outlet is not outlet:
+        if self.outlet is not None and self.outlet is not self.own:  # the request goes on without a reader
             self.outlet.stop(Conflict("The stream is read over another connection"))
         self.outlet = outlet
         for at, frame in self.kept:

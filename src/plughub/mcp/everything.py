@@ -1,0 +1,132 @@
+"""`/mcp`: what every server that the caller may use offers, at one door, under names that cannot collide."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from plughub import __version__
+from plughub.gateway.exchange import Exchanged
+from plughub.gateway.hub import Hub
+from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Kind
+from plughub.gateway.names import aggregate_uri, split_name, split_uri
+from plughub.kit.errors import InvalidParams, MethodNotFound, ToolNotFound
+from plughub.mcp.conversation import Conversation
+from plughub.mcp.views import call_of, name_in
+from plughub.protocol.envelope import object_of, text_of
+from plughub.upstream.target import Answer, Facts, RawJson, Target
+
+FAILURES_META = "plughub/failures"
+_KIND_OF = {kind.method: kind for kind in KINDS}
+_NAMED: dict[str, tuple[Kind, str]] = {"tools/call": (TOOLS, "tool"), "prompts/get": (PROMPTS, "prompt")}
+_ONE_SERVERS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+CAPABILITIES = b'{"tools":{},"resources":{},"prompts":{},"completions":{},"logging":{}}'
+
+
+class Everything:
+    """All servers of the caller. Lists come in one page; servers that failed are named in `_meta`."""
+
+    door = ""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def facts(self, talk: Conversation) -> Facts:
+        """The hub's own."""
+        return hub_facts(era_modern=talk.message.modern)
+
+    def forwards(self, method: str) -> bool:
+        """The methods that can be put together from several servers, or belong to one that is named."""
+        return method in _KIND_OF or method in _ONE_SERVERS
+
+    async def ask(self, talk: Conversation) -> Exchanged:
+        """The lists of all servers, or the answer of the one that is named."""
+        method = talk.message.method
+        if method in _KIND_OF:
+            return await self._list(talk, _KIND_OF[method])
+        if method in _NAMED:
+            return await self._named(talk)
+        if method == "resources/read":
+            return await self._read(talk)
+        if method == "completion/complete":
+            return await self._complete(talk)
+        raise MethodNotFound(f"Method not found: {method[:100]}")
+
+    async def targets(self, talk: Conversation) -> Sequence[Target]:
+        """The servers behind this door."""
+        return await self.hub.servers.list_visible(talk.caller)
+
+    async def _list(self, talk: Conversation, kind: Kind) -> Exchanged:
+        """All items in one page; when nothing could be had because servers failed, that is the error."""
+        items, failures = await self.hub.catalog.aggregated(kind, talk.caller, await self.targets(talk))
+        parts: dict[str, RawJson] = {kind.member: b"[" + b",".join(items) + b"]"}
+        if failures:
+            parts["_meta"] = msgspec.json.encode({FAILURES_META: [failure.shown() for failure in failures]})
+        # As from the other era than the client's: what either era demands is added or taken away item by item.
+        return Exchanged(Answer(result=object_of(parts)), hub_facts(era_modern=not talk.message.modern), 0)
+
+    async def _named(self, talk: Conversation) -> Exchanged:
+        """The tool or prompt of the server that its name begins with."""
+        kind, what = _NAMED[talk.message.method]
+        target, name = await self._own_name(talk, kind, what, name_in(talk))
+        params = _params(talk) | {"name": msgspec.json.encode(name)}
+        call = call_of(self.hub, talk, name, params)
+        if kind is TOOLS:
+            return await self.hub.exchange.call_tool(talk.caller, target, call)
+        return await self.hub.exchange.exchange(talk.caller, target, call)
+
+    async def _own_name(self, talk: Conversation, kind: Kind, what: str, whole: str) -> tuple[Target, str]:
+        split = split_name(whole)
+        target = await self.hub.servers.find_slug(talk.caller, split[0]) if split is not None else None
+        if split is None or target is None:
+            raise ToolNotFound(f"Unknown {what}: {whole[:200]}", tool=whole[:200])
+        return target, await self.hub.catalog.resolve(kind, talk.caller, target, split[1], whole)
+
+    async def _read(self, talk: Conversation) -> Exchanged:
+        """The resource of the server that its URI names; a URI as it stands in a tool's result is looked for in all lists."""
+        uri = name_in(talk)
+        target, own = await self._own_uri(talk, uri)
+        if target is None:
+            code = -32602 if talk.message.modern else -32002
+            error = {"code": code, "message": "Resource not found", "data": {"uri": uri[:2000]}}
+            return Exchanged(Answer(error=msgspec.json.encode(error)), hub_facts(era_modern=talk.message.modern), 0)
+        params = _params(talk) | {"uri": msgspec.json.encode(own)}
+        return await self.hub.exchange.exchange(talk.caller, target, call_of(self.hub, talk, own, params))
+
+    async def _own_uri(self, talk: Conversation, uri: str) -> tuple[Target | None, str]:
+        split = split_uri(uri)
+        if split is not None:
+            return await self.hub.servers.find_slug(talk.caller, split[0]), split[1]
+        owners = await self.hub.catalog.find_owner(talk.caller, await self.targets(talk), uri)
+        if len(owners) > 1:
+            names = ", ".join(aggregate_uri(owner.slug, uri) for owner in owners)
+            raise InvalidParams(f"Several servers have a resource of that URI; name one: {names[:1000]}")
+        return (owners[0] if owners else None), uri
+
+    async def _complete(self, talk: Conversation) -> Exchanged:
+        """Completion of an argument of a prompt or of a template: its server's to answer."""
+        try:
+            ref: dict[str, RawJson] = dict(_members.decode(talk.message.params.get("ref", b"null")))
+        except msgspec.DecodeError as error:
+            raise InvalidParams("params.ref must be an object") from error
+        if "name" in ref:
+            target, name = await self._own_name(talk, PROMPTS, "prompt", text_of(ref["name"], "params.ref.name"))
+            ref["name"] = msgspec.json.encode(name)
+        else:
+            uri = text_of(ref.get("uri", b"null"), "params.ref.uri")
+            found, own = await self._own_uri(talk, uri)
+            if found is None:
+                raise InvalidParams(f"Unknown resource: {uri[:200]}")
+            target, ref["uri"] = found, msgspec.json.encode(own)
+        params = _params(talk) | {"ref": object_of(ref)}
+        return await self.hub.exchange.exchange(talk.caller, target, call_of(self.hub, talk, None, params))
+
+
+def hub_facts(era_modern: bool) -> Facts:
+    """What the hub says of itself at `/mcp`, in the client's own era."""
+    info = msgspec.json.encode({"name": "plughub", "title": "Plughub", "version": __version__})
+    return Facts("modern" if era_modern else "legacy", "", CAPABILITIES, info)
+
+
+def _params(talk: Conversation) -> dict[str, RawJson]:
+    return {key: value for key, value in talk.message.params.items() if key != "_meta"}
