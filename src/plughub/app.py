@@ -28,6 +28,7 @@ from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.hub import Hub
 from plughub.gateway.metrics import HubState
+from plughub.gateway.parked import ParkingLot
 from plughub.gateway.streams import OpenStreams
 from plughub.jobs import prune_events
 from plughub.jobs.loop import JobLoop
@@ -71,6 +72,7 @@ class Application:
             await check_secrets(database, self.secrets)
             self.first = await prepare(database, self.secrets)
             stack.callback(self.sessions.close)
+            stack.callback(self.hub.parking.close)
             await _start(self.hub, self.wiring, stack)
             self.stack = stack.pop_all()
 
@@ -154,6 +156,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         exchange=exchange,
         catalog=Catalog(exchange, settings, clock),
         streams=OpenStreams(),
+        parking=ParkingLot(secrets.sealer, clock),
     )
 
 

@@ -4,23 +4,26 @@ REST, `/v1` and MCP all end here; what differs is only how they render. A tool c
 target come from caches that follow the event log, and the record of the call goes to the batching writer.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
 
+from plughub.bridge.rounds import answered, read_input_required, response_of
 from plughub.db.writer import BatchingWriter
 from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, ServerDisabled, Unavailable
+from plughub.kit.errors import HubError, ServerDisabled, Unavailable, UpstreamError
 from plughub.protocol import versions
 from plughub.servers.directory import ServerDirectory
 from plughub.upstream.pool import Pool
 from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson, Target, Upstream
 
 MAX_TOOL_NAME = 256
+MAX_ROUNDS = 8
 _IS_ERROR = b'"isError"'
 
 
@@ -86,9 +89,32 @@ class Exchange:
         meta, peer, progress = call.meta, call.peer, False
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
+        ask = Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress)
         began = time.perf_counter()
-        answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress))
+        if peer is None or not peer.particular:
+            answer = await upstream.request(ask)
+        elif upstream.facts.era == "modern":
+            answer = await self._rounds(upstream, ask, peer)
+        else:
+            # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
+            async with self._pool.lent(target, peer, call.timeout_s) as own:
+                upstream = own
+                answer = await own.request(ask)
         return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
+
+    async def _rounds(self, upstream: Upstream, ask: Ask, peer: Peer) -> Answer:
+        """The answer of a 2026-07-28 server; what it asks on the way is put to a client that can be asked directly."""
+        answer = await upstream.request(ask)
+        question = None if peer.modern else peer.ask
+        for _ in range(MAX_ROUNDS):
+            needed = None if answer.result is None or question is None else read_input_required(answer.result)
+            if needed is None or question is None:
+                return answer
+            replies = await asyncio.gather(*(question(each.method, each.params) for each in needed.questions.values()))
+            pairs = zip(needed.questions.items(), replies, strict=True)
+            responses = {key: response_of(asked.method, reply.result) for (key, asked), reply in pairs}
+            answer = await upstream.request(replace(ask, params=answered(ask.params, responses, needed.state)))
+        raise UpstreamError(f"The MCP server asked for input {MAX_ROUNDS} times without coming to an end", executed="unknown")
 
     async def call_tool(self, caller: Caller, target: Target, call: Call) -> Exchanged:
         """`exchange` for `tools/call`, recorded: every call that was admitted leaves one row, whatever came of it."""

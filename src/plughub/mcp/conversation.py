@@ -1,5 +1,7 @@
 """One request of an MCP client while it runs: what it asked, in which session, and what it hears before the answer."""
 
+from dataclasses import replace
+
 import msgspec
 
 from plughub.door.stream import Outlet
@@ -9,13 +11,13 @@ from plughub.mcp.sessions import Session, Sessions, Stream
 from plughub.protocol import versions
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, sse_message
-from plughub.upstream.target import Answer, Peer, RawJson
+from plughub.upstream.target import Answer, Notify, Peer, Question, RawJson
 
 
 class Conversation:
     """Made by the endpoint for each request. `opened` is the session that this request began."""
 
-    __slots__ = ("_outlet", "_stream", "caller", "message", "opened", "request_id", "session", "sessions")
+    __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request_id", "session", "sessions")
 
     def __init__(
         self, caller: Caller, message: Message, request_id: str, outlet: Outlet, sessions: Sessions, session: Session | None
@@ -28,16 +30,23 @@ class Conversation:
         self.opened: Session | None = None
         self._outlet = outlet
         self._stream: Stream | None = None
+        self._parked: Peer | None = None
 
     def peer(self) -> Peer:
         """Whoever asked, as servers see it. Without a session a client of the handshake revisions cannot be asked anything."""
+        if self._parked is not None:
+            return self._parked
         session, meta = self.session, self.message.meta
         if session is not None:
             return Peer(self.notify, self.ask, session.capabilities, session.info, session.log_level, session.id)
         if not self.message.modern:
             return Peer(self.notify)
         capabilities, level = meta.get(versions.META_CAPABILITIES, b""), meta.get(versions.META_LOG_LEVEL)
-        return Peer(self.notify, None, capabilities, meta.get(versions.META_CLIENT_INFO), level, self.caller.key_id)
+        return Peer(self.notify, None, capabilities, meta.get(versions.META_CLIENT_INFO), level, self.caller.key_id, modern=True)
+
+    def park(self, notify: Notify, ask: Question) -> None:
+        """From here on servers know of this client by an exchange that may outlive the request."""
+        self._parked = replace(self.peer(), notify=notify, ask=ask)
 
     def notify(self, method: str, params: dict[str, RawJson]) -> None:
         """A server's notification about this request."""

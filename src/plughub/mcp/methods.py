@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import msgspec
 
 from plughub.bridge.results import error_for, result_for
+from plughub.bridge.rounds import MAY_ASK, STATE
 from plughub.door.routes import AUTHENTICATED
+from plughub.gateway.exchange import Exchanged
 from plughub.kit.errors import InvalidParams
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
 from plughub.protocol.facts import Era
-from plughub.upstream.target import Facts, RawJson
+from plughub.upstream.target import Facts, Notify, Question, RawJson
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -82,11 +84,28 @@ async def set_level(view: View, talk: Conversation) -> bytes:
 async def forward(view: View, talk: Conversation) -> bytes:
     """Whatever else there is: the server's to answer."""
     message = talk.message
-    done = await view.ask(talk)
+    if message.modern and message.method in MAY_ASK and (STATE in message.params or talk.peer().particular):
+        done = await _ask_with_patience(view, talk)
+    else:
+        done = await view.ask(talk)
     if done.answer.result is None:
         error = done.answer.error or b'{"code":-32603,"message":"The server sent neither result nor error"}'
         return error_frame(message.id, error_for(error, message.method, done.facts, modern_client=message.modern))
     return response_frame(message.id, result_for(done.answer.result, message.method, done.facts, modern_client=message.modern))
+
+
+async def _ask_with_patience(view: View, talk: Conversation) -> Exchanged:
+    """A request whose server, if it is one of an older revision, may ask its client of 2026-07-28 something on the way."""
+    message, parking = talk.message, view.hub.parking
+    resumed = await parking.resume(talk.caller, view.door, message.method, message.params, talk.notify)
+    if resumed is not None:
+        return resumed
+
+    async def work(notify: Notify, ask: Question) -> Exchanged:
+        talk.park(notify, ask)
+        return await view.ask(talk)
+
+    return await parking.begin(talk.caller, view.door, message.method, message.params, talk.notify, work)
 
 
 FORWARD = Method("execute:tools", 1, forward)

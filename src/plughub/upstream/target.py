@@ -64,6 +64,7 @@ class Peer:
     info: RawJson | None = None
     log_level: RawJson | None = None
     holder: str = ""
+    modern: bool = False  # it understands `input_required`, so that a server of its own revision is answered without the hub
 
     @property
     def particular(self) -> bool:

@@ -1,0 +1,96 @@
+"""Input that a server needs in the middle of a request, in the two ways that MCP has for it.
+
+Until 2025-11-25 a server sends requests of its own (`elicitation/create`, `sampling/createMessage`, `roots/list`). Since 2026-07-28 it
+answers `input_required`: the client answers the questions in it and sends its request again. Pure functions over raw JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from plughub.kit.errors import InvalidParams, UpstreamError
+from plughub.protocol.envelope import object_of
+from plughub.protocol.facts import RawJson
+
+# The requests that a server may send to a client, and the capability that allows each.
+QUESTIONS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+# The requests in whose course 2026-07-28 lets a server ask.
+MAY_ASK = frozenset({"tools/call", "prompts/get", "resources/read"})
+RESPONSES, STATE = "inputResponses", "requestState"
+_CANCELLED = b'{"action":"cancel"}'
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_string = msgspec.json.Decoder(str)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question of a server: a method of QUESTIONS and raw params."""
+
+    method: str
+    params: RawJson
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequired:
+    """An `input_required` result: its questions by key, and the state to send back as it came."""
+
+    questions: Mapping[str, Asked]
+    state: RawJson | None
+
+
+def read_input_required(result: RawJson) -> InputRequired | None:
+    """The questions of a result, or None when it is complete. Raises UpstreamError when they cannot be read."""
+    if b'"input_required"' not in bytes(result):
+        return None
+    try:
+        parts = _members.decode(result)
+        if bytes(parts.get("resultType", b"")) != b'"input_required"':
+            return None
+        questions = {key: _asked(raw) for key, raw in _members.decode(parts.get("inputRequests", b"{}")).items()}
+    except (msgspec.DecodeError, KeyError) as error:
+        raise UpstreamError("MCP server sent a request for input that cannot be read", executed="unknown") from error
+    state = parts.get("requestState")
+    return InputRequired(questions, None if state is None else bytes(state))
+
+
+def _asked(raw: RawJson) -> Asked:
+    parts = _members.decode(raw)
+    return Asked(_string.decode(parts["method"]), bytes(parts.get("params", b"{}")))
+
+
+def write_input_required(questions: Mapping[str, Asked], state: RawJson) -> bytes:
+    """The result that asks a client of 2026-07-28."""
+    asked = {key: object_of({"method": msgspec.json.encode(each.method), "params": each.params}) for key, each in questions.items()}
+    return object_of({"resultType": b'"input_required"', "inputRequests": object_of(asked), "requestState": state})
+
+
+def answered(params: Mapping[str, RawJson], responses: Mapping[str, RawJson], state: RawJson | None) -> dict[str, RawJson]:
+    """The params of the same request once more, with the answers and the server's state."""
+    found: dict[str, RawJson] = {name: value for name, value in params.items() if name not in (RESPONSES, STATE)}
+    found[RESPONSES] = object_of(responses)
+    if state is not None:
+        found[STATE] = state
+    return found
+
+
+def response_of(method: str, result: RawJson | None) -> RawJson:
+    """What a client's answer is to the server. An elicitation that the client refused to show was cancelled.
+
+    Raises UpstreamError: to the other questions an error is no answer.
+    """
+    if result is not None:
+        return result
+    if method == "elicitation/create":
+        return _CANCELLED
+    raise UpstreamError(f"The client did not answer {method}", executed="unknown")
+
+
+def read_responses(raw: RawJson | None) -> dict[str, RawJson]:
+    """`inputResponses` of a request: the answers by key. Raises InvalidParams."""
+    if raw is None:
+        return {}
+    try:
+        return {key: bytes(value) for key, value in _members.decode(raw).items()}
+    except msgspec.DecodeError as error:
+        raise InvalidParams(f"params.{RESPONSES} must be an object") from error
