@@ -10,7 +10,8 @@ from plughub.protocol import versions
 from plughub.upstream import messages
 from plughub.upstream.messages import RpcError, Unreadable
 from plughub.upstream.redact import Redactor
-from plughub.upstream.stdio import Call, StdioUpstream
+from plughub.upstream.calls import Call
+from plughub.upstream.stdio import StdioUpstream
 from plughub.upstream.target import Answer, Ask, Era, Facts
 
 # A legacy server may ignore what it does not know; so long it is given to answer `server/discover`.
@@ -141,7 +142,7 @@ async def shake_stdio(upstream: StdioUpstream, timeout_s: float, known: Era | No
         try:
             facts = legacy_facts(await calls[-1].future, upstream.redact)
         except UpstreamTimeout as error:
-            garbage = f"; it printed: {upstream.garbage}" if upstream.garbage else ""
+            garbage = f"; it printed: {upstream.calls.garbage}" if upstream.calls.garbage else ""
             raise UpstreamTimeout(f"the server did not answer initialize within {timeout_s:g} s{garbage}", executed="no") from error
         except UpstreamUnreachable as error:
             # A modern-only server that was slow to start refuses `initialize` after it has answered the probe.
@@ -152,7 +153,7 @@ async def shake_stdio(upstream: StdioUpstream, timeout_s: float, known: Era | No
         return facts
     finally:
         for call in calls:
-            upstream.abandon(call.id, "the handshake is over")
+            upstream.calls.abandon(call.id, "the handshake is over")
             if not call.future.cancel() and not call.future.cancelled():
                 call.future.exception()  # nobody else looks at it
 
