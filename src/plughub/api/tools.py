@@ -75,7 +75,7 @@ class ToolDoor:
                 )
             )
 
-        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout_ms"), shape))
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout_ms", target), shape))
 
     async def invoke(self, request: Request) -> None:
         """POST /v1/mcp/invoke"""
@@ -101,7 +101,7 @@ class ToolDoor:
             }
             return b'{"success":true,"data":{"result":%b,"metadata":%b}}' % (result.result, msgspec.json.encode(metadata))
 
-        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout"), shape, context))
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout", target), shape, context))
 
     async def _members(self, request: Request, known: frozenset[str]) -> dict[str, bytes]:
         raw = await request.json_body(self._hub.settings.max_body_bytes)
@@ -113,10 +113,10 @@ class ToolDoor:
             raise Invalid(field[:200], f"The '{field[:200]}' field is not known")
         return body
 
-    def _timeout_s(self, body: dict[str, bytes], field: str) -> float:
+    def _timeout_s(self, body: dict[str, bytes], field: str, target: Target) -> float:
         raw = body.get(field)
         if raw is None or raw == b"null":
-            return self._hub.settings.call_timeout_s
+            return target.call_timeout_s or self._hub.settings.call_timeout_s
         try:
             timeout_ms = _number.decode(raw)
         except msgspec.ValidationError:

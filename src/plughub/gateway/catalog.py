@@ -156,10 +156,11 @@ class Catalog:
         self._outdated.discard(key)
         tools: list[Tool] = []
         ttl_s, cursor = _KEEP_S, None
+        timeout_s = target.start_timeout_s or self._timeout_s
         began = self._clock.monotonic()
         for _ in range(_MAX_PAGES):
             params: dict[str, RawJson] = {"cursor": cursor} if cursor is not None else {}
-            done = await self._exchange.exchange(caller, target, Call("tools/list", params, "", "catalog", self._timeout_s))
+            done = await self._exchange.exchange(caller, target, Call("tools/list", params, "", "catalog", timeout_s))
             if done.answer.result is None:
                 raise upstream_error(done.answer.error)
             page = _read_page(done.answer.result)

@@ -16,7 +16,7 @@ from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
 from plughub.kit.ids import new_id, parse_uuid
 from plughub.kit.pagination import Page
 from plughub.servers import store
-from plughub.servers.config import merge, require_secrets_anew, slugify, unmasked
+from plughub.servers.config import dialled, merge, require_secrets_anew, slugify, unmasked
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
 
 _LOOKED_AT = 10  # one damaged row must not look like a lost ring
@@ -105,7 +105,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     changed = [name for name in Server.__slots__ if getattr(after, name) != getattr(before, name)]
     if not changed:
         return before
-    dialled_anew = "config" in changed or "transport" in changed
+    dialled_anew = "transport" in changed or dialled(after.config) != dialled(before.config)
     after = replace(after, updated_at=uow.clock.time(), revision=before.revision + dialled_anew)
     values = {name: getattr(after, name) for name in (*changed, "updated_at", "revision") if name != "config"}
     if "config" in changed:
