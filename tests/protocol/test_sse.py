@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plughub.protocol.sse import SseEvent, SseParser, SseTooLarge
+from plughub.protocol.sse import KEPT, SseEvent, SseOverlong, SseParser, SseTooLarge
 
 LIMIT = 10_000
 
@@ -67,6 +67,34 @@ def test_an_event_over_the_bound_is_refused_however_it_comes() -> None:
 
 def test_the_bound_is_for_one_event_not_for_the_stream() -> None:
     assert len(parse(*[b"data: " + b"x" * 1000 + b"\n\n"] * 50)) == 50
+
+
+def test_comments_between_events_add_up_to_nothing() -> None:
+    assert parse(*[b": keep-alive\n"] * LIMIT, b"data: x\n\n") == [SseEvent(b"message", b"x", None)]
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        [b"data: " + b"x" * LIMIT, b"yz\n", b"\n"],
+        [b"data: x\n"] * LIMIT + [b"data: yz\r\n", b"\r\n"],
+        [b"data: ", *[b"x"] * (2 * LIMIT), b"yz\r", b"\n\r", b"\n"],
+        [b"data: " + b"x" * (LIMIT - 7) + b"\n\n"],
+        [b"data: " + b"x" * (LIMIT - 9) + b"yz\n" + b"\n"],
+    ],
+)
+def test_an_event_over_the_bound_is_skipped_where_that_is_asked_for(long: list[bytes]) -> None:
+    parser = SseParser(LIMIT, skip=True)
+    chunks = [b"data: a\n\nevent: e\nid: 7\n", *long, b"data: b\n\n"]
+    first, skipped, last = [event for part in chunks for event in parser.feed(part)]
+    assert (first.data, last) == (b"a", SseEvent(b"message", b"b", None))
+    if isinstance(skipped, SseOverlong):
+        assert (skipped.event, skipped.id) == (b"e", b"7")
+        assert skipped.size > LIMIT
+        assert len(skipped.data) <= KEPT and len(skipped.tail) <= KEPT
+        assert skipped.tail.endswith((b"yz", b"x"))
+    else:
+        assert len(skipped.data) <= LIMIT
 
 
 def oracle(stream: bytes) -> list[tuple[bytes, bytes, bytes | None]]:

@@ -84,7 +84,7 @@ def _path(parts: SplitResult) -> bytes:
     return path.encode("ascii")
 
 
-def endpoint_path(url: str, reference: bytes) -> bytes:
+def endpoint_path(url: str, reference: bytes, redact: Redactor) -> bytes:
     """The path and query that an `endpoint` event of the server at `url` names: an absolute or relative reference to the same origin.
 
     Raises UpstreamUnreachable (nothing was sent). The reference may hold a session id, so of it only another origin is shown.
@@ -98,7 +98,8 @@ def endpoint_path(url: str, reference: bytes) -> bytes:
     if not text.strip() or not text.isprintable():
         raise UpstreamUnreachable("the server's endpoint event holds no address that can be read", executed="no")
     if origins[0] != origins[1]:
-        where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"[:MOST_SHOWN]
+        shown = urlsplit(urljoin(url, redact(text)))  # redacted first: a split url has its host in lower case
+        where = f"{shown.scheme}://{shown.netloc.rpartition('@')[2]}"[:MOST_SHOWN]
         raise UpstreamUnreachable(f"the server's endpoint is on another origin ({where}), which is not followed", executed="no")
     return _path(parts)
 

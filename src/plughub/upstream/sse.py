@@ -110,7 +110,7 @@ class SseUpstream:
             self.calls.note("another endpoint event was ignored", len(data))
             return
         try:
-            self._endpoint.set_result(endpoint_path(self.target.url, data))
+            self._endpoint.set_result(endpoint_path(self.target.url, data, self._redact))
         except UpstreamUnreachable as error:
             self._note(error.reason)
             self._endpoint.set_exception(error)
