@@ -162,6 +162,19 @@ async def test_update_merges_and_a_new_configuration_is_a_new_revision(desk: Des
     assert await desk.update(caller, server, name=after.name, config={"command": "npx"}) == after
 
 
+@pytest.mark.requirement("servers.own-times")
+async def test_times_of_a_server_are_kept_and_their_change_is_no_new_revision(desk: Desk, operator: Organization) -> None:
+    caller = operator.founder()
+    for base in (HTTP, STDIO):
+        server = await desk.create(caller, base)
+        assert "call_timeout_ms" not in server.config
+        slower = await desk.update(caller, server, config={"callTimeoutMs": 300_000, "start_timeout_ms": 1})
+        assert slower.config == {**server.config, "call_timeout_ms": 300_000, "start_timeout_ms": 1}
+        assert slower.revision == 1
+        assert (await desk.get(caller, server)).config == slower.config
+        assert (await desk.update(caller, slower, config={"call_timeout_ms": None, "startTimeoutMs": None})).config == server.config
+
+
 async def test_another_type_begins_with_an_empty_configuration(desk: Desk, operator: Organization) -> None:
     caller = operator.founder()
     server = await desk.create(caller, STDIO)
@@ -227,6 +240,11 @@ async def test_a_change_is_read_in_both_spellings(desk: Desk, tenant: Organizati
         (STDIO, {"config": {"command": "x", "env": {"A=B": "c"}}}, "config.env"),
         (STDIO, {"config": {"command": "x", "env": {"A": 1}}}, "config.env.A"),
         (STDIO, {"config": "npx"}, "config"),
+        (HTTP, {"config": {"url": "http://h", "call_timeout_ms": 0}}, "config.call_timeout_ms"),
+        (HTTP, {"config": {"url": "http://h", "call_timeout_ms": True}}, "config.call_timeout_ms"),
+        (HTTP, {"config": {"url": "http://h", "callTimeoutMs": 300_001}}, "config.callTimeoutMs"),
+        (STDIO, {"config": {"command": "x", "start_timeout_ms": "5"}}, "config.start_timeout_ms"),
+        (STDIO, {"config": {"command": "x", "start_timeout_ms": 1.5}}, "config.start_timeout_ms"),
         (HTTP, {"name": "  "}, "name"),
         (HTTP, {"type": "stdio"}, "type"),
         (HTTP, {"colour": "red"}, "colour"),
