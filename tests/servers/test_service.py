@@ -299,16 +299,18 @@ async def test_every_change_is_told_with_its_names(desk: Desk, tenant: Organizat
     server = await desk.create(caller)
     await desk.update(caller, server, name="Web")
     await desk.update(caller, server, name="New", config={"headers": {"A": "b"}})
+    await desk.update(caller, server, name="Newer", config={"call_timeout_ms": 5})
     await desk.delete(caller, server)
     async with desk.database.read() as connection:
         told = await list_since(connection, tenant.live_space_id, 0)
     assert [(event.name, event.data.get("changed")) for event in told] == [
         ("server.created", None),
         ("server.updated", ["name", "config"]),
+        ("server.updated", ["name", "call_timeout_ms"]),
         ("server.deleted", None),
     ]
     assert {event.server_id for event in told} == {server.id}
-    assert told[2].data == {"server_uuid": server.id, "name": "New", "slug": "web", "type": "STREAMABLE_HTTP"}
+    assert told[3].data == {"server_uuid": server.id, "name": "Newer", "slug": "web", "type": "STREAMABLE_HTTP"}
 
 
 def test_disabled_server_is_shown_as_disabled_whatever_it_was() -> None:

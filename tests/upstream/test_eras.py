@@ -105,7 +105,7 @@ async def test_a_downgrade_under_a_live_connection_is_found_by_the_call_that_mee
 @pytest.mark.parametrize("sessions", [True, False], ids=["with sessions", "without"])
 @pytest.mark.parametrize("status", [400, 404])
 async def test_an_upgrade_under_a_live_connection_is_found_by_the_call_that_meets_it(
-    pool: Pool, mcp: Mcp, server: HttpServer, sessions: bool, status: int
+    pool: Pool, mcp: Mcp, server: HttpServer, hooks: Recorder, sessions: bool, status: int
 ) -> None:
     mcp.sessions = sessions
     upstream = await pool.get(http(server.url))
@@ -120,6 +120,7 @@ async def test_an_upgrade_under_a_live_connection_is_found_by_the_call_that_meet
     server.answer = upgraded
     assert await call(upstream, "echo", text="x") == "x"
     assert upstream.facts.era == "modern"
+    assert hooks.notifications == [("notifications/tools/list_changed", {})]
 
 
 async def test_an_answer_that_only_speaks_of_sessions_is_asked_for_once_more_and_then_passes(

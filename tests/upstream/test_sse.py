@@ -144,6 +144,13 @@ async def test_a_server_s_own_requests_are_answered(pool: Pool, mcp: SseMcp, ser
     assert replies["p"]["result"] == {} and replies["s"]["error"]["code"] == -32601
 
 
+async def test_what_a_server_asks_before_it_says_where_to_answer_is_left_out(pool: Pool, mcp: SseMcp, server: HttpServer) -> None:
+    mcp.opening = message(id="early", method="ping") + mcp.opening
+    assert await call(await pool.get(old(server)), "echo", text="x") == "x"
+    assert all(seen.target == POST_PATH for seen in server.seen[1:])
+    assert all("method" in said for said in mcp.posted)
+
+
 @pytest.mark.requirement("upstream.timeout")
 async def test_a_timeout_is_told_to_the_server_and_the_late_answer_is_nobodys(
     pool: Pool, mcp: SseMcp, server: HttpServer, hooks: Recorder

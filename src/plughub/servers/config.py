@@ -16,7 +16,7 @@ from plughub.kit.errors import Invalid
 MASK = "***"
 SLUG_LENGTH = 24
 _HIDDEN_MAPS = ("env", "headers")
-_TIMES = ("call_timeout_ms", "start_timeout_ms")
+TIMES = ("call_timeout_ms", "start_timeout_ms")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -101,7 +101,7 @@ def require_secrets_anew(stored: Mapping[str, Any], config: Mapping[str, Any], p
 
 def dialled(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of the configuration a running connection was made with: all but the times."""
-    return {name: value for name, value in config.items() if name not in _TIMES}
+    return {name: value for name, value in config.items() if name not in TIMES}
 
 
 def slugify(name: str, taken: Collection[str]) -> str:

@@ -154,7 +154,7 @@ class HttpUpstream:
         if self._renewal is None:
             if self._head is not head:
                 return
-            self._renewal = self._loop.create_task(self.open(self.target.start_timeout_s or self._settings.start_timeout_s, None))
+            self._renewal = self._loop.create_task(self._open_again())
             self._renewal.add_done_callback(self._renewed)
         renewal = self._renewal
         await asyncio.wait((renewal,), timeout=max(0.0, until - self._loop.time()))
@@ -164,6 +164,12 @@ class HttpUpstream:
             raise UpstreamUnreachable(self.ended or "the connection was closed", executed="no")
         if (error := renewal.exception()) is not None:
             raise error if isinstance(error, HubError) else UpstreamUnreachable(NOT_RENEWED, executed="no")
+
+    async def _open_again(self) -> None:
+        before = self.facts
+        await self.open(self.target.start_timeout_s or self._settings.start_timeout_s, None)
+        if self.facts != before:  # another server, as it were: it may have other tools
+            self._hooks.notification(self.target, "notifications/tools/list_changed", {})
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
         self._renewal = None

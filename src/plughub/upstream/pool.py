@@ -69,7 +69,7 @@ class Pool:
             supervisor = Supervisor(target, self._settings, self._hooks, self._clock, self._processes, self._tls)
             self._supervisors[target.server_id] = supervisor
         elif supervisor.target.revision == target.revision:
-            supervisor.target = target  # its times may have changed
+            supervisor.retime(target)
         return await supervisor.get(timeout_s)
 
     async def forget(self, server_id: str) -> None:

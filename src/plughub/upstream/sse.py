@@ -203,8 +203,9 @@ class SseUpstream:
         self._beside.run(repeat())
 
     def tell(self, data: bytes) -> None:
-        """Send what wants no answer."""
-        self._beside.later(self._framed(data))
+        """Send what wants no answer; nowhere to, before the endpoint is known."""
+        if self._head:
+            self._beside.later(self._framed(data))
 
     # ---- hearing
 

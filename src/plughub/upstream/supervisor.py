@@ -70,6 +70,12 @@ class Supervisor:
             raise UpstreamUnreachable(ENDED, executed="no")
         return starting.result()
 
+    def retime(self, target: Target) -> None:
+        """Take over the times of the same revision's target; who is given another time to start may try at once."""
+        if target.start_timeout_s != self.target.start_timeout_s:
+            self._backoff.succeeded()
+        self.target = target
+
     def _started(self, task: asyncio.Task[Connection]) -> None:
         self._starting = None
         if not task.cancelled():
