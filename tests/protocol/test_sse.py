@@ -129,3 +129,14 @@ def test_the_pieces_never_matter(stream: bytes, cuts: list[int]) -> None:
     at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     chunks = [stream[start:end] for start, end in itertools.pairwise(at)]
     assert [(event.event, event.data, event.id) for event in parse(*chunks)] == oracle(stream)
+
+
+@given(st.lists(PIECES.filter(lambda piece: b"\r" not in piece), max_size=40).map(b"".join), st.lists(st.integers(0, 200), max_size=8))
+def test_the_pieces_never_matter_to_what_is_skipped(stream: bytes, cuts: list[int]) -> None:
+    def heard(chunks: list[bytes]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        parser = SseParser(16, skip=True)
+        events = [event for part in chunks for event in parser.feed(part)]
+        return [(event.event, None if isinstance(event, SseOverlong) else event.data, event.id) for event in events]
+
+    at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    assert heard([stream[start:end] for start, end in itertools.pairwise(at)]) == heard([stream])
