@@ -429,6 +429,20 @@ async def test_a_server_that_is_down_is_told_so(pool: Pool, server: HttpServer) 
     assert failed.value.executed == "no"
 
 
+@pytest.mark.requirement("bad-input.sse-servers")
+async def test_a_server_that_never_answers_at_all_is_a_timeout(pool: Pool, server: HttpServer, hooks: Recorder) -> None:
+    async def deaf(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server.answer = deaf
+    with anyio.fail_after(3), pytest.raises(UpstreamTimeout, match=r"did not answer the request for its stream within 0\.2 s") as failed:
+        await pool.get(old(server, start_timeout_s=0.2))
+    assert failed.value.executed == "no"
+    assert hooks.last()[0] == "error"
+    with anyio.fail_after(2):
+        await server.until(lambda: len(server.closed) == server.connections)
+
+
 async def test_an_old_server_that_never_answers_initialize_is_a_timeout(pool: Pool, mcp: SseMcp, server: HttpServer) -> None:
     async def deaf(seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
         return reply(202) if seen.method == "POST" else await mcp(seen, writer)

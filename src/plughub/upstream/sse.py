@@ -77,19 +77,20 @@ class SseUpstream:
         self.facts = facts
 
     async def _listen(self, timeout_s: float) -> bytes:
-        """Open the stream and wait for the path of the endpoint: half of the time, the rest is for who speaks otherwise."""
+        """Open the stream and wait for the path of the endpoint; once answered, half of the time: the rest is for who speaks otherwise."""
         connection = await self._connect(self._loop.time() + timeout_s, timeout_s)
         head = b"GET %b HTTP/1.1\r\n%bAccept: text/event-stream\r\nCache-Control: no-store\r\n\r\n"
-        connection.send(self._stream, head % (self._address.path, self._address.head))
-        await asyncio.wait((self._endpoint, self._stream.done), timeout=timeout_s / 2, return_when=asyncio.FIRST_COMPLETED)
-        if self._endpoint.done():
-            return self._endpoint.result()
         stream = self._stream
-        if stream.done.done():
-            raise self._not_opened(stream)
-        if stream.status == 0:
-            raise UpstreamTimeout(f"the server did not answer the request for its stream within {timeout_s / 2:.3g} s", executed="no")
-        raise OtherTransport(f"{NO_ENDPOINT} within {timeout_s / 2:.3g} s", executed="no")
+        connection.send(stream, head % (self._address.path, self._address.head))
+        for _ in range(2):
+            await asyncio.wait((self._endpoint, stream.done), timeout=timeout_s / 2, return_when=asyncio.FIRST_COMPLETED)
+            if self._endpoint.done():
+                return self._endpoint.result()
+            if stream.done.done():
+                raise self._not_opened(stream)
+            if stream.status:
+                raise OtherTransport(f"{NO_ENDPOINT} within {timeout_s / 2:.3g} s", executed="no")
+        raise UpstreamTimeout(f"the server did not answer the request for its stream within {timeout_s:.3g} s", executed="no")
 
     def _not_opened(self, stream: Exchange) -> UpstreamUnreachable:
         """Why there is no stream."""
