@@ -120,7 +120,9 @@ async def test_an_upgrade_under_a_live_connection_is_found_by_the_call_that_meet
     server.answer = upgraded
     assert await call(upstream, "echo", text="x") == "x"
     assert upstream.facts.era == "modern"
-    assert hooks.notifications == [("notifications/tools/list_changed", {})]
+    assert [method for method, _ in hooks.notifications] == [
+        f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")
+    ]
 
 
 async def test_an_answer_that_only_speaks_of_sessions_is_asked_for_once_more_and_then_passes(

@@ -168,8 +168,9 @@ class HttpUpstream:
     async def _open_again(self) -> None:
         before = self.facts
         await self.open(self.target.start_timeout_s or self._settings.start_timeout_s, None)
-        if self.facts != before:  # another server, as it were: it may have other tools
-            self._hooks.notification(self.target, "notifications/tools/list_changed", {})
+        if self.facts != before:  # another server, as it were
+            for kind in ("tools", "resources", "prompts"):
+                self._hooks.notification(self.target, f"notifications/{kind}/list_changed", {})
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
