@@ -22,6 +22,9 @@ import aiosqlite.core
 import anyio.to_thread
 import pytest
 
+from plughub.db.writer import RowsRefused
+from plughub.kit.errors import HubError
+
 START_AT = 1_800_000_000.0
 # Loops that never rest are a fault of the hub; no history here is nearly so long.
 MAX_TURNS = 5_000_000
@@ -244,6 +247,8 @@ class VirtualClock:
 # As long as the hub lets SQLite wait for a lock (`db.engine.BUSY_TIMEOUT_MS`); here it waits in virtual time.
 _BUSY_S = 10.0
 _BUSY_STEP_S = 0.001
+# What the pieces raise; anything else becomes a complaint of the loop.
+_RAISED = (sqlite3.Error, OSError, ValueError, LookupError, RuntimeError, HubError, RowsRefused)
 
 
 def _perform(done: asyncio.Future[Any] | None, function: Callable[[], Any], skip_cancelled: bool, busy_s: float = 0.0) -> None:
@@ -251,7 +256,7 @@ def _perform(done: asyncio.Future[Any] | None, function: Callable[[], Any], skip
         return
     try:
         result = function()
-    except Exception as error:
+    except _RAISED as error:
         if done is not None and busy_s < _BUSY_S and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             done.get_loop().call_later(_BUSY_STEP_S, _perform, done, function, False, busy_s + _BUSY_STEP_S)
             return
