@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from plughub.cli.exits import ExitCode, Failure
+from plughub.cli.exits import ExitCode, Failure, failure_of
 from plughub.cli.session import Session, hub_command
 from plughub.kit.ids import parse_public_id
 
@@ -106,12 +106,18 @@ def logs(
         _log_lines(session, session.ask("GET", path, query=query))
         return
     for event in session.stream("GET", path, query=query):
-        if event.name == "error":
-            raise Failure(ExitCode.HUB, f"The stream ended: {event.data}")
-        if event.name == "answer":
-            _log_lines(session, event.data)
+        if event.name == "log":
+            _log_lines(session, {"logs": [event.data]})
+        elif event.name == "dropped":
+            session.screen.note(f"({event.data.get('lines')} lines came too fast)")
+        elif event.name == "end":
+            session.screen.note(f"The log ended: {event.data.get('reason')}")
+            return
+        elif event.name == "error":
+            raise failure_of(event.data)
+        elif event.name == "answer":
             raise Failure(ExitCode.HUB, "This hub does not stream logs")
-        _log_lines(session, {"logs": [event.data]})
+    raise Failure(ExitCode.UNREACHABLE, "The stream broke off")
 
 
 def _log_lines(session: Session, answer: Any) -> None:
