@@ -23,6 +23,7 @@ class Old:
 
     def __init__(self) -> None:
         self.breaks = False
+        self.session = "session-1"
         self.gone = asyncio.Event()
 
     async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
@@ -39,7 +40,10 @@ class Old:
         message = seen.json
         if message.get("method") == "initialize":
             result = {"protocolVersion": VERSION, "capabilities": {}, "serverInfo": {"name": "old", "version": "1"}}
-            return json_reply({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers={"Mcp-Session-Id": "session-1"})
+            return json_reply({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers={"Mcp-Session-Id": self.session})
+        if seen.header("mcp-session-id") not in (None, self.session):
+            error = {"code": -32001, "message": "Session not found"}
+            return json_reply({"jsonrpc": "2.0", "id": None, "error": error}, 404)
         if "id" not in message or "method" not in message:
             return reply(202)
         if message["method"] == "nothing":
@@ -118,4 +122,21 @@ async def test_an_answer_that_never_comes_is_an_error_with_the_request_s_id() ->
         talk.say({"jsonrpc": "2.0", "id": "b", "method": "nothing"})
         strange = await talk.hear()
         assert strange["id"] == "b" and "HTTP status 500" in strange["error"]["message"]
+        assert await talk.end() == 0
+
+
+@pytest.mark.requirement("cli.connect")
+async def test_a_session_that_the_hub_has_forgotten_is_begun_anew_without_the_client() -> None:
+    old = Old()
+    async with HttpServer(old) as server, talking(server) as talk:
+        hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": VERSION}}
+        talk.say(hello)
+        await talk.hear()
+        old.session = "session-2"
+        for id_ in (1, 2):
+            talk.say({"jsonrpc": "2.0", "id": id_, "method": "tools/list"})
+            while (heard := await talk.hear()).get("id") != id_:
+                pass  # progress, and what the server asks of its own accord
+            assert "result" in heard
+        assert [seen.json for seen in server.seen if b'initialize"' in seen.body] == [hello, hello]
         assert await talk.end() == 0

@@ -38,6 +38,7 @@ _SESSION = "mcp-session-id"
 # Requests whose answer is a stream without an end.
 _ENDLESS = frozenset({"subscriptions/listen"})
 _INTERNAL_ERROR = -32603
+_INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 
 @dataclass(slots=True)
@@ -101,6 +102,8 @@ class _Bridge:
         self._client = client
         self._url = url
         self._session: str | None = None
+        self._hello = b""
+        self._greeting = asyncio.Lock()
         self._version: str | None = None
         self._running: dict[bytes, tuple[asyncio.Task[None], _Message]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
@@ -154,21 +157,41 @@ class _Bridge:
         return True
 
     async def _exchange(self, message: _Message) -> None:
+        session = self._session
         try:
-            async with self._client.stream("POST", self._url, content=message.raw, headers=self._headers(message)) as answer:
-                if message.method == "initialize":
-                    self._session = answer.headers.get(_SESSION)
-                if answer.headers.get("content-type", "").startswith("text/event-stream"):
-                    await self._pass_stream(message, answer)
-                else:
-                    await self._pass_body(message, answer.status_code, await answer.aread())
+            if not await self._post(message, last=False):
+                await self._greet_again(session)
+                await self._post(message, last=True)
         except (httpx2.TransportError, httpx2.InvalidURL, SseTooLarge) as error:
             await self._refuse(message, f"Plughub at {self._url} cannot be reached: {error or type(error).__name__}")
         except BrokenPipeError as error:
-            if not self._broken.done():
-                self._broken.set_exception(error)
-        if message.method == "notifications/initialized" and self._session is not None and self._listening is None:
-            self._listening = asyncio.ensure_future(self._listen())
+            self._break(error)
+        if message.method == "notifications/initialized":
+            self._listen()
+
+    async def _post(self, message: _Message, *, last: bool) -> bool:
+        """Send a message and pass on what comes back. False, unless `last`: the hub has forgotten the session, nothing was passed on."""
+        async with self._client.stream("POST", self._url, content=message.raw, headers=self._headers(message)) as answer:
+            if message.method == "initialize":
+                self._session, self._hello = answer.headers.get(_SESSION), message.raw
+            elif answer.status_code == 404 and not last and message.version is None and self._session is not None:
+                return False
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                await self._pass_stream(message, answer)
+            else:
+                await self._pass_body(message, answer.status_code, await answer.aread())
+            return True
+
+    async def _greet_again(self, lost: str | None) -> None:
+        """A hub that was started anew knows no sessions; the client need not notice. Its own handshake is sent once more."""
+        async with self._greeting:
+            if self._session != lost:
+                return  # another request has done it
+            answer = await self._client.post(self._url, content=self._hello)
+            if answer.status_code == 200:
+                self._session = answer.headers.get(_SESSION)
+                await self._client.post(self._url, content=_INITIALIZED, headers=self._headers(_Message(_INITIALIZED)))
+                self._listen()
 
     def _headers(self, message: _Message) -> dict[str, str]:
         if message.version is not None:
@@ -218,7 +241,11 @@ class _Bridge:
             error = json.dumps({"code": _INTERNAL_ERROR, "message": text}).encode()
             await self._write(b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (message.id, error))
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
+        if self._session is not None and (self._listening is None or self._listening.done()):
+            self._listening = asyncio.ensure_future(self._hear())
+
+    async def _hear(self) -> None:
         """What a server of the older era says of its own accord, while it has a session with us and offers such a stream."""
         last_id = b""
         while True:
@@ -235,8 +262,7 @@ class _Bridge:
             except (httpx2.TransportError, SseTooLarge):
                 pass  # opened again below
             except BrokenPipeError as error:
-                if not self._broken.done():
-                    self._broken.set_exception(error)
+                self._break(error)
                 return
             await asyncio.sleep(_AGAIN_S)
 
@@ -245,6 +271,10 @@ class _Bridge:
         async with self._writing:
             # In a thread: a client that is slow to read must not keep us from reading what it writes.
             await asyncio.to_thread(_write_all, line)
+
+    def _break(self, error: BrokenPipeError) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(error)
 
     def _note(self, text: str) -> None:
         sys.stderr.write(f"plughub: {clean(text)}\n")

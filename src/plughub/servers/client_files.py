@@ -32,6 +32,7 @@ _KNOWN = frozenset((*_OF_STDIO, *_OF_URL, "type", "description", "disabled", "en
 _TOP = frozenset(("mcpServers", "servers", "inputs", "mcp", "values"))
 _PLACEHOLDER = re.compile(r"\$\{(?:(?:env|input):)?([^{}:]+)(?::-([^{}]*))?\}")
 _SHOWN_NAME = 100
+_SHOWN_MISSING = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class _Reader:
         config = self._config(place, transport, given, missing)
         if missing:
             enabled = False
-            self._warn(place, f"no value for {', '.join(missing)}: the server is switched off until it has them")
+            self._warn(place, f"no value for {', '.join([*missing][:_SHOWN_MISSING])}: the server is switched off until it has them")
         fields = {"name": name, "type": transport, "config": config, "enabled": enabled, "description": given.get("description")}
         try:
             create = checked(ServerCreate, fields)
