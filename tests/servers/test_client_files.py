@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plughub.kit.errors import Invalid
 from plughub.servers.client_files import MAX_SERVERS, MAX_WARNINGS, ClientFile, read_client_file, write_client_file
@@ -188,3 +190,23 @@ def test_an_export_holds_no_secret_and_comes_back_whole_with_its_values() -> Non
         {"url": url, "headers": {"X-A": SECRETS[1], "X_A": "h"}, "enabled": True},
         {"url": "http://x/", "headers": {}, "enabled": True},
     ]
+
+
+KEYS = ("command", "args", "env", "url", "headers", "type", "transport", "disabled", "enabled", "description", "serverUrl", "cwd")
+ODD = ("${X}", "${env:Y:-d}", "${", "http://[::1", "http://x/${X}", "http://u@x?a", "//", "***", "stdio", "sse", "http")
+leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(ODD)
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4), max_leaves=8
+)
+servers_of = st.dictionaries(st.text(max_size=3), st.dictionaries(st.sampled_from(KEYS), values, max_size=5) | values, max_size=3)
+places = st.sampled_from(("mcpServers", "servers", "inputs", "mcp", "values", "x"))
+
+
+@pytest.mark.requirement("servers.export-and-import")
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(places, servers_of | values, max_size=3))
+def test_whatever_a_file_holds_it_is_read_or_refused_by_name(document: Json) -> None:
+    try:
+        read_client_file(document)
+    except Invalid as error:
+        assert all(problem["field"] and problem["message"] for problem in error.errors)
