@@ -8,7 +8,7 @@ from functools import cache
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from plughub.api import contents, keys, lists, mcps, servers, system
+from plughub.api import client_files, contents, keys, lists, mcp_servers, mcps, servers, system
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.render import render_api, render_v1
@@ -81,15 +81,10 @@ class Application:
 def rows_of(hub: Hub) -> list[Route]:
     """Every route there is."""
     tools = ToolDoor(hub)
-    return [
-        *servers.routes(tools),
-        *lists.ROUTES,
-        *contents.routes(hub),
-        *mcps.routes(tools),
-        *keys.ROUTES,
-        *endpoint.routes(hub),
-        *system.ROUTES,
-    ]
+    # The framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`.
+    of_servers = [*client_files.ROUTES, *servers.routes(tools), *mcp_servers.ROUTES]
+    of_contents = [*lists.ROUTES, *contents.routes(hub)]
+    return [*of_servers, *of_contents, *mcps.routes(tools), *keys.ROUTES, *endpoint.routes(hub), *system.ROUTES]
 
 
 def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None) -> Application:

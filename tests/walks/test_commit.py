@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from plughub.door.routes import Route
 from tests.serving import Json, RawCall, Served
-from tests.walks.rows import ROWS, Things, ask, body, check_error, code_of, dumps, name, path
+from tests.walks.rows import ROWS, Things, ask, check_error, code_of, dumps, name, path, whole_body
 
 pytestmark = pytest.mark.anyio
 WRITING = tuple(row for row in ROWS if row.method != "GET" and not row.hot)
@@ -70,7 +70,7 @@ async def trapped(served: Served) -> AsyncIterator[tuple[Served, Things]]:
 
 def change(row: Route, things: Things) -> object:
     """A body that changes something."""
-    sent = body(row, things)
+    sent = whole_body(row, things)
     return {"name": "changed"} if row.method in ("PUT", "PATCH") else sent
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,8 +35,9 @@ _EXPOSED = (
     b"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
     b"X-Request-Id, Mcp-Session-Id, WWW-Authenticate"
 )
-_V2 = b"/api/v2/"
-# The X-API-Key header is the documents' older way; in the form of RFC 9745, deprecated since 2026.
+# The documents' other names of the same API.
+_V1, _V2 = b"/api/v1/", b"/api/v2/"
+# The X-API-Key header and `/api/v1` are the documents' older way; in the form of RFC 9745, deprecated since 2026.
 _DEPRECATED: Header = (b"deprecation", b"@1767225600")
 _PREFLIGHT: list[Header] = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -108,15 +109,16 @@ class Dispatcher:
     async def _serve(self, request: Request) -> None:
         scope = request.scope
         path = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()
-        if path.startswith(_V2):  # the documents' name of the same API
+        older = path.startswith(_V1)
+        if older or path.startswith(_V2):
             path = b"/api/" + path[len(_V2) :]
             scope["raw_path"], scope["path"] = path, "/api/" + scope["path"][len(_V2) :]
         request.door = door_of(scope["path"])
         origin = request.headers.get(b"origin")
         if origin is not None:
             request.cors = self._hosts.cors(scope["path"], origin)
-        if b"x-api-key" in request.headers and b"authorization" not in request.headers:
-            request.cors = [*request.cors, _DEPRECATED]
+        if older or (b"x-api-key" in request.headers and b"authorization" not in request.headers):
+            request.cors = [*request.cors, _DEPRECATED, *([_successor(path)] if older else ())]
         self._hosts.check(request.headers.get(b"host", b""), origin, request.door)
         method = scope["method"]
         if method == "OPTIONS" and origin is not None:
@@ -304,6 +306,11 @@ class HostRule:
         except (UnicodeDecodeError, ValueError):
             return False
         return name in self._names or name in ("127.0.0.1", "::1")
+
+
+def _successor(path: bytes) -> Header:
+    """Where the same is found under its newer name (RFC 8288, relation of RFC 5829)."""
+    return b"link", b'<%b>; rel="successor-version"' % quote(path.partition(b"?")[0], safe="/%").encode()
 
 
 def door_of(path: str) -> str:
