@@ -118,7 +118,7 @@ async def test_a_malformed_id_is_a_404(small: Served, row: Route, bad: str) -> N
     sent = body(row, things)
     if isinstance(sent, dict) and "mcp_id" in sent:
         sent["mcp_id"] = bad
-    url = path(row, things).replace(things.server, bad).replace(things.key, bad).replace(things.of("mcp"), bad)
+    url = path(row, things).replace(things.server, bad).replace(things.key, bad).replace(things.of("mcp"), bad).replace(things.request, bad)
     answer = await small.call(row.method, url, sent)
     assert answer.status_code == 404
     check_error(row, answer)

@@ -107,6 +107,7 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HubError):
         raise error
     door = door_request(request)
+    door.error = error
     rendered = (render_v1 if door.door == "v1" else render_api)(error, door)
     response = Response(rendered.body, rendered.status)
     response.raw_headers = [*rendered.headers, (b"cache-control", b"no-store"), (b"content-length", b"%d" % len(rendered.body))]

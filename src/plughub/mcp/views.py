@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from plughub import __version__
+from plughub.door.request import Request
 from plughub.gateway.catalog import Failure
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
@@ -15,6 +16,7 @@ from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, text_of
 from plughub.upstream.target import Answer, Facts, Notify, RawJson, Target
 
+ONE_SERVER_PATH = "/servers/{uuid}/mcp"
 FAILURES_META = "plughub/failures"
 
 
@@ -24,12 +26,21 @@ class Asking:
 
     caller: Caller
     message: Message
-    request_id: str
+    request: Request
     notify: Notify | None
 
     def call(self, hub: Hub, name: str | None, params: dict[str, RawJson]) -> Call:
         """The call that the exchange makes of it."""
-        return Call(self.message.method, params, self.request_id, "mcp", hub.settings.call_timeout_s, name, self.message.meta, self.notify)
+        timeout_s = hub.settings.call_timeout_s
+        return Call(self.message.method, params, self.request.id, "mcp", timeout_s, name, self.message.meta, self.notify)
+
+    async def run_tool(self, hub: Hub, target: Target, call: Call) -> Exchanged:
+        """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
+        self.request.tool = call.name
+        try:
+            return await hub.exchange.call_tool(self.caller, target, call)
+        finally:
+            self.request.recorded = call.recorded
 
 
 class View(Protocol):
@@ -82,7 +93,8 @@ class Everything:
         name = await self._hub.catalog.resolve(asking.caller, target, tail, whole)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
         params["name"] = msgspec.json.encode(name)
-        return await self._hub.exchange.call_tool(asking.caller, target, asking.call(self._hub, name, params))
+        asking.request.server_id = target.server_id
+        return await asking.run_tool(self._hub, target, asking.call(self._hub, name, params))
 
 
 class OneServer:
@@ -105,7 +117,9 @@ class OneServer:
         """The server's tool; an unknown name is the server's to judge."""
         name = _tool_name(asking.message)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        return await self._hub.exchange.call_tool(asking.caller, self._target, asking.call(self._hub, name, params))
+        call = asking.call(self._hub, name, params)
+        call.path = ONE_SERVER_PATH
+        return await asking.run_tool(self._hub, self._target, call)
 
 
 def _tool_name(message: Message) -> str:
