@@ -15,8 +15,8 @@ from plughub.data_dir import Secrets
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
 from plughub.door.shapes import RpcError
 from plughub.keys.service import Peppers
-from plughub.kit.crypto import Sealer
 from plughub.kit.clock import SystemClock
+from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, public_id
 from plughub.settings import Settings
 from tests.serving import Json, Served

@@ -94,7 +94,7 @@ class Dispatcher:
         except HubError as error:
             await self._fail(request, error)
         except ClientGone:
-            request.status = 499
+            request.status, request.error = 499, None
         except asyncio.CancelledError:
             # The server cancels what outlasts the grace of its stop, and writes a trace of what comes out of here. A client that
             # leaves is a ClientGone.

@@ -31,7 +31,6 @@ class RequestLog:
         self._writer = writer
         self._clock = clock
         self.ids = RequestIds(clock)
-        self.lost = 0
 
     def keep(self, request: Request, began: float) -> None:
         """The row of a request that has ended. `began`: `time.perf_counter()` at its first byte."""
@@ -39,7 +38,7 @@ class RequestLog:
         if caller is None or route is None:
             return
         if self._writer.full:
-            self.lost += 1
+            self._writer.left_out += 1
             return
         error = request.error
         outcome = "ok" if error is None and request.status < 400 else error.code if error is not None else _GONE

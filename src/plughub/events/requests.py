@@ -52,13 +52,13 @@ class RequestPage:
 
 
 async def list_requests(
-    connection: AsyncConnection, caller: Caller, wanted: RequestFilter, after: Position | None, limit: int
+    connection: AsyncConnection, caller: Caller, wanted: RequestFilter, after: Position | None, limit: int, examined: int = EXAMINED
 ) -> RequestPage:
-    """The requests that the caller may see, newest first, from `after` on."""
+    """The requests that the caller may see, newest first, after `after`; looks at `examined` rows of each name."""
     found: list[Event] = []
     cut: Position | None = None
     for name in REQUESTS:
-        rows, reached = await _of_name(connection, caller, name, wanted, after, limit)
+        rows, reached = await _of_name(connection, caller, name, wanted, after, (limit, examined))
         found += rows
         if reached is not None and (cut is None or reached > cut):
             cut = reached
@@ -95,19 +95,23 @@ async def find_request(connection: AsyncConnection, caller: Caller, request_id: 
 
 
 async def _of_name(
-    connection: AsyncConnection, caller: Caller, name: str, wanted: RequestFilter, after: Position | None, limit: int
+    connection: AsyncConnection, caller: Caller, name: str, wanted: RequestFilter, after: Position | None, bounds: tuple[int, int]
 ) -> tuple[list[Event], Position | None]:
-    """The matching rows of one name, at most one more than `limit`, and how far it was looked when that was not to the end."""
+    """The matching rows of one name, at most one more than the limit, and how far it was looked when that was not to the end.
+
+    `bounds`: the limit, and how many rows are looked at.
+    """
+    limit, most = bounds
     # A subquery with a limit: it is read in the order of its index and no further than needed, whatever the conditions outside.
     order = (event.c.at.desc(), event.c.seq.desc())
     examined = select(event).where(*_range(caller, name, wanted, after)).order_by(*order)
-    inner = examined.limit(EXAMINED).subquery()
+    inner = examined.limit(most).subquery()
     conditions = (inner.c.space_id == caller.space_id, *_grant(inner.c, caller), *_matches(inner.c, wanted))
     query = select(inner).where(*conditions).order_by(inner.c.at.desc(), inner.c.seq.desc()).limit(limit + 1)
     rows = [event_of(row) for row in (await connection.execute(query)).mappings()]
     if len(rows) > limit:
         return rows, None
-    last = (await connection.execute(examined.with_only_columns(event.c.at, event.c.seq).offset(EXAMINED - 1).limit(1))).first()
+    last = (await connection.execute(examined.with_only_columns(event.c.at, event.c.seq).offset(most - 1).limit(1))).first()
     return rows, None if last is None else (last.at, last.seq)
 
 

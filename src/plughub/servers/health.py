@@ -34,10 +34,7 @@ async def keep_seen(uow: UnitOfWork, server_id: str, seen: Seen) -> None:
     """One more row of a server, unless that is gone by now."""
     values = (new_id(), server_id, seen.at, seen.kind, seen.status, seen.latency_us, seen.error)
     row = select(*(literal(value, server_health.c[name].type) for name, value in zip(_COLUMNS, values, strict=True)))
-    # PostgreSQL: the server may go between look and insert; its row is held until this is committed.
-    there = select(server.c.id).where(server.c.id == server_id).with_for_update(key_share=True)
-    if (await uow.execute(there)).first() is not None:
-        await uow.execute(insert(server_health).from_select(list(_COLUMNS), row))
+    await uow.execute(insert(server_health).from_select(list(_COLUMNS), row.where(server.c.id == server_id)))
 
 
 async def list_seen(connection: AsyncConnection, server_id: str, limit: int, offset: int) -> Page[Seen]:
