@@ -5,6 +5,7 @@ import json
 import anyio
 import pytest
 
+from plughub.kit.caller import TIERS
 from plughub.kit.errors import Unavailable
 from plughub.upstream.target import Target
 from tests.serving import Json, RawCall, Served, events_of
@@ -113,9 +114,8 @@ async def test_streams_rest_beside_the_calls_and_are_ten_times_as_many(lite: Ser
         assert (await lite.call("GET", "/api/rate-limit", key=key)).json() == left, "a refusal spends nothing"
         assert (await lite.call("GET", path, key=key)).status_code == 200
         calls[0].leave()
-        await lite.app.hub.writer.flush()
         another = RawCall(lite, "GET", path, SSE, key).piece(b"")
-        while lite.app.hub.limits.peek(organization.id, organization.tier).streams == 100:  # type: ignore[attr-defined]
+        while lite.app.hub.limits.peek(organization.id, TIERS["pro"]).streams == 100:  # type: ignore[attr-defined]
             await anyio.lowlevel.checkpoint()
         group.start_soon(another.run)
         await another.answer.until(lambda: bool(another.answer.messages))
