@@ -25,7 +25,7 @@ MAX_TOOL_NAME = 256
 # Of the hub's own sentence about a failure.
 _MAX_TEXT = 500
 # What a call waited for besides its server (a start, mostly) is told when it is more than this.
-_WORTH_TELLING_US = 1000
+_WORTH_TELLING_S = 0.001
 _IS_ERROR = b'"isError"'
 
 
@@ -39,6 +39,7 @@ class _Refusal(msgspec.Struct):
 
 _outcome = msgspec.json.Decoder(_Outcome)
 _refusal = msgspec.json.Decoder(_Refusal)
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -54,8 +55,9 @@ class Exchanged:
 class Call:
     """One request of a caller, as a door has read it. `params` and `meta` are raw JSON values by key.
 
-    `context` is the caller's own note, kept with the record of the call and never sent on. `path` is the route's, where the door
-    has several. `recorded`: the exchange has kept the row of this call.
+    `context` is the caller's own note, kept with the record of the call and never sent on; `told` is what the door has to say there,
+    as the text of a JSON object. The exchange sets the rest: when the server was asked (`time.perf_counter()`), and that the row of
+    the call is kept.
     """
 
     method: str
@@ -67,7 +69,8 @@ class Call:
     meta: Mapping[str, RawJson] | None = None
     notify: Notify | None = None
     context: RawJson | None = None
-    path: str | None = None
+    told: str = "{}"
+    asked_at: float = 0.0
     recorded: bool = False
 
 
@@ -99,7 +102,7 @@ class Exchange:
         meta, notify = call.meta, call.notify
         if meta:
             meta, notify = _own_meta(meta, notify)
-        began = time.perf_counter()
+        call.asked_at = began = time.perf_counter()
         answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, notify))
         return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
 
@@ -120,8 +123,8 @@ class Exchange:
         if result is None:
             self._keep(caller, target, call, "UPSTREAM_ERROR", began, is_error=True, facts={"rpc_code": _code_of(done.answer.error)})
         else:
-            waited_us = int((time.perf_counter() - began) * 1e6) - done.duration_us
-            facts: dict[str, str | int] | None = {"upstream_us": done.duration_us} if waited_us > _WORTH_TELLING_US else None
+            waited = call.asked_at - began > _WORTH_TELLING_S
+            facts: dict[str, str | int] | None = {"upstream_us": done.duration_us} if waited else None
             self._keep(caller, target, call, "ok", began, is_error=_says_error(result), facts=facts)
         return done
 
@@ -154,7 +157,7 @@ class Exchange:
                 is_error,
                 int((time.perf_counter() - began) * 1e6),
                 call.door,
-                "{}" if call.context is None and call.path is None and facts is None else _data(call, facts),
+                call.told if facts is None and call.context is None else _told(call, facts),
             )
         )
 
@@ -172,11 +175,10 @@ def storable_tool(name: str) -> str:
     return name[:MAX_TOOL_NAME].replace("\0", "\ufffd")
 
 
-def _data(call: Call, facts: Mapping[str, str | int] | None) -> str:
+def _told(call: Call, facts: Mapping[str, str | int] | None) -> str:
     """What the columns of the row do not hold, as JSON text."""
     parts: dict[str, RawJson] = {name: msgspec.json.encode(value) for name, value in (facts or {}).items()}
-    if call.path is not None:
-        parts["path"] = msgspec.json.encode(call.path)
+    parts |= _parts.decode(call.told)
     if call.context is not None:
         parts["context"] = call.context
     return str(object_of(parts), "utf-8")

@@ -17,6 +17,8 @@ from plughub.protocol.envelope import object_of, text_of
 from plughub.upstream.target import Answer, Facts, Notify, RawJson, Target
 
 ONE_SERVER_PATH = "/servers/{uuid}/mcp"
+# The row of a call tells its door; this door has two paths.
+_TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
 FAILURES_META = "plughub/failures"
 
 
@@ -118,7 +120,7 @@ class OneServer:
         name = _tool_name(asking.message)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
         call = asking.call(self._hub, name, params)
-        call.path = ONE_SERVER_PATH
+        call.told = _TOLD
         return await asking.run_tool(self._hub, self._target, call)
 
 
