@@ -32,14 +32,13 @@ async def list_space_ids(connection: AsyncConnection) -> Sequence[str]:
 
 async def prune_requests(uow: UnitOfWork, space_id: str, before_at: float, limit: int) -> int:
     """Remove at most `limit` rows of tool calls and other requests of a space from before `before_at`; the number removed."""
-    old = (
-        select(event.c.seq)
-        .where(event.c.space_id == space_id, event.c.name.in_(REQUESTS), event.c.at < before_at)
-        .order_by(event.c.at)
-        .limit(limit)
-    )
-    done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
-    return done.rowcount
+    removed = 0
+    for name in REQUESTS:  # one at a time: several together lead SQLite away from the index, over the whole table
+        old = select(event.c.seq).where(event.c.space_id == space_id, event.c.name == name, event.c.at < before_at)
+        old = old.order_by(event.c.at).limit(limit - removed)
+        done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
+        removed += done.rowcount
+    return removed
 
 
 def event_of(row: RowMapping) -> Event:
