@@ -36,7 +36,8 @@ _EXPOSED = (
     b"X-Request-Id, Mcp-Session-Id, WWW-Authenticate"
 )
 _V2 = b"/api/v2/"
-_FOLLOW = frozenset((b"follow=1", b"follow=true"))
+# Every spelling of yes that the framework takes.
+_FOLLOW = frozenset(b"follow=" + yes for yes in (b"1", b"true", b"yes", b"on", b"t", b"y"))
 # The X-API-Key header is the documents' older way; in the form of RFC 9745, deprecated since 2026.
 _DEPRECATED: Header = (b"deprecation", b"@1767225600")
 _PREFLIGHT: list[Header] = [
