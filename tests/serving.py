@@ -271,6 +271,10 @@ class FakeMcp:
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     progress: dict[str, int] = field(default_factory=dict)
     list_result: bytes | None = None
+    # What it answers to other methods: a result, or an error object; and the capabilities that it announces.
+    answers: dict[str, Json] = field(default_factory=dict)
+    capabilities: Json = field(default_factory=lambda: {"tools": {}})
+    asked: list[Json] = field(default_factory=list)
     list_more: Json = field(default_factory=dict)
     calls: list[Seen] = field(default_factory=list)
     info: Json = field(default_factory=lambda: {"name": "fake", "version": "1", "x-own": [1, None]})
@@ -286,10 +290,10 @@ class FakeMcp:
         if method == "initialize":
             if self.era == "modern":
                 return error_reply(seen, -32022, "modern only", 400)
-            found = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": self.info, "instructions": "be kind"}
+            found = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities, "serverInfo": self.info, "instructions": "be kind"}
             return self._reply(seen, found)
         if method == "server/discover":
-            found = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "instructions": "be kind", "ttlMs": 0}
+            found = {"supportedVersions": [MODERN], "capabilities": self.capabilities, "instructions": "be kind", "ttlMs": 0}
             return self._reply(
                 seen, {**found, "cacheScope": "private", "resultType": "complete", "_meta": {META + "serverInfo": self.info}}
             )
@@ -300,7 +304,16 @@ class FakeMcp:
             return self._reply(seen, {"tools": self.tools, **more, **self.list_more})
         if method == "tools/call":
             return await self._call(seen, writer)
-        return error_reply(seen, -32601, "Method not found")
+        return self._other(seen, method)
+
+    def _other(self, seen: Seen, method: str) -> bytes:
+        self.asked.append(seen.json)
+        answer = self.answers.get(method)
+        if answer is None:
+            return error_reply(seen, -32601, "Method not found")
+        if "code" in answer:
+            return json_reply({"jsonrpc": "2.0", "id": seen.json["id"], "error": answer})
+        return self._reply(seen, answer)
 
     async def _call(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
         self.calls.append(seen)

@@ -8,7 +8,7 @@ from functools import cache
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from plughub.api import keys, logs, mcps, server_logs, server_operations, servers, system
+from plughub.api import contents, keys, lists, logs, mcps, server_logs, server_operations, servers, system
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.render import render_api, render_v1
@@ -83,8 +83,18 @@ class Application:
 def rows_of(hub: Hub) -> list[Route]:
     """Every route there is."""
     tools = ToolDoor(hub)
-    of_servers = [*servers.routes(tools), *server_operations.ROUTES, *server_logs.routes(hub)]
-    return [*of_servers, *mcps.routes(tools), *keys.ROUTES, *logs.ROUTES, *endpoint.routes(hub), *system.ROUTES]
+    return [
+        *servers.routes(tools),
+        *server_operations.ROUTES,
+        *server_logs.routes(hub),
+        *lists.ROUTES,
+        *contents.routes(hub),
+        *mcps.routes(tools),
+        *keys.ROUTES,
+        *logs.ROUTES,
+        *endpoint.routes(hub),
+        *system.ROUTES,
+    ]
 
 
 def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None) -> Application:

@@ -100,8 +100,8 @@ class Wiring:
 
     def notification(self, target: Target, method: str, params: dict[str, RawJson]) -> None:
         """See `upstream.target.Hooks`."""
-        if method == "notifications/tools/list_changed" and self._hub is not None:
-            self._hub.catalog.forget(target.server_id)
+        if self._hub is not None:
+            self._hub.catalog.hear(target.server_id, method)
 
     async def follow(self, events: Sequence[Event]) -> None:
         """Servers that changed are disconnected from what they were; new ones are looked at."""
@@ -147,7 +147,7 @@ class Wiring:
             try:
                 caller = _hub_itself(space_id)
                 target = await hub.exchange.target(caller, server_id)
-                count = len((await hub.catalog.tools(caller, target)).tools) if target.enabled else None
+                count = len((await hub.catalog.tools(caller, target)).items) if target.enabled else None
                 if count is not None and server_id not in self._deleted:
                     self._board.count_tools(server_id, count)
             except HubError as error:

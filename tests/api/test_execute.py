@@ -64,6 +64,15 @@ async def test_the_result_is_unwrapped(lite: Served, fake: tuple[FakeMcp, Json],
     assert answer.get("structuredContent") == result.get("structuredContent")
 
 
+@pytest.mark.requirement("servers.input-required-is-an-error")
+async def test_a_tool_that_asks_for_input_is_an_error_that_says_so(lite: Served) -> None:
+    behind = FakeMcp(era="modern", results={"echo": {"resultType": "input_required", "inputRequests": {}}})
+    async with upstream(lite, behind) as made:
+        answer = await lite.call("POST", path(made), {})
+        assert (answer.status_code, answer.json()["error"]["details"]["executed"]) == (502, "no")
+        assert "asks for input" in answer.json()["message"]
+
+
 @pytest.mark.requirement("call.tool-error-is-200")
 async def test_a_tools_own_error_is_a_200(lite: Served, fake: tuple[FakeMcp, Json]) -> None:
     behind, made = fake

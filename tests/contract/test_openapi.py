@@ -58,7 +58,8 @@ def test_every_row_is_described_with_its_scope_its_answer_and_its_errors() -> No
 @pytest.mark.requirement("routes.contract-is-generated")
 async def test_every_good_answer_is_as_described(served: Served) -> None:
     """A tour over all rows; what is removed last is what the others needed."""
-    async with HttpServer(FakeMcp()) as server:
+    answers = {"resources/read": {"contents": []}, "prompts/get": {"messages": []}}
+    async with HttpServer(FakeMcp(answers=answers)) as server:
 
         async def new() -> Things:
             made = await served.register("Tour", server.url)

@@ -86,3 +86,16 @@ def test_progress_of_a_real_server_reaches_the_caller_over_rest(hub: RunningHub,
     assert answer.status_code == 200
     events = [line.removeprefix("event:").strip() for line in answer.text.splitlines() if line.startswith("event:")]
     assert events == ["progress"] * 4 + ["result"]
+
+
+@pytest.mark.requirement("servers.resources-and-prompts-listed", "servers.resources-read", "servers.prompts-get")
+def test_resources_and_prompts_of_a_real_server_reach_the_caller(hub: RunningHub, real_servers: dict[str, Json]) -> None:
+    server = f"/api/servers/{real_servers['everything']['uuid']}"
+    resources = hub.api("GET", f"{server}/resources").json()["resources"]
+    read = hub.api("POST", f"{server}/resources/read", {"uri": resources[0]["uri"]})
+    assert read.json()["contents"][0]["uri"] == resources[0]["uri"]
+    assert hub.api("GET", f"{server}/resource-templates").json()["total"] >= 1
+    prompts = {prompt["name"]: prompt for prompt in hub.api("GET", f"{server}/prompts").json()["prompts"]}
+    got = hub.api("POST", f"{server}/prompts/simple-prompt/get", {})
+    assert "simple-prompt" in prompts and got.json()["messages"][0]["content"]["type"] == "text"
+    assert hub.api("POST", f"{server}/resources/read", {"uri": "nothing://here"}).status_code == 404

@@ -13,7 +13,9 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plughub.gateway.catalog import MAX_NAME, Catalog, ToolList, aggregate_name, unknown_tool, upstream_error
+from plughub.gateway.catalog import MAX_NAME, Catalog, aggregate_name, unknown
+from plughub.gateway.lists import Listing as Held
+from plughub.gateway.lists import upstream_error
 from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidArguments, ServerDisabled, ToolNotFound, UpstreamError
 from plughub.settings import Settings
@@ -90,7 +92,7 @@ class Desk:
         await self.names()
         return self.behind.lists - before
 
-    def start(self, target: Target | None = None) -> asyncio.Task[ToolList]:
+    def start(self, target: Target | None = None) -> asyncio.Task[Held]:
         return asyncio.create_task(self.catalog.tools(self.caller, target or self.target))
 
     async def check(self, name: str) -> None:
@@ -185,7 +187,7 @@ async def test_pages_are_put_together_and_the_shortest_time_counts(lite: Served)
     }
     async with at_desk(lite, Listing(pages=pages)) as desk:
         found = await desk.catalog.tools(desk.caller, desk.target)
-        assert [tool.name for tool in found.tools] == ["b", "a", "d", "c"]
+        assert [tool.name for tool in found.items] == ["b", "a", "d", "c"]
         assert found.fresh_until - found.fetched_at == 2
 
 
@@ -319,7 +321,7 @@ async def test_a_tool_of_a_list_that_no_longer_holds_is_known_without_asking(des
 
 @given(st.text(max_size=3000), st.lists(st.text(max_size=30), max_size=20))
 def test_the_sentence_about_an_unknown_tool_is_short_whatever_was_asked(name: str, names: list[str]) -> None:
-    sentence = unknown_tool(name, names)
+    sentence = unknown("Tool", name, names)
     assert sentence.startswith(f"Tool '{name[:200]}' not found.")
     assert len(sentence) < 300
 
@@ -353,13 +355,13 @@ async def test_cut_names_lead_back_to_their_tools(lite: Served) -> None:
 async def test_servers_that_fail_are_named_and_the_others_listed(desk: Desk) -> None:
     down = replace(desk.target, server_id="down", slug="down", url="http://127.0.0.1:1/")
     off = replace(desk.target, server_id="off", slug="off", enabled=False)
-    listed, failures = await desk.catalog.everything(desk.caller, [down, desk.target, off])
+    listed, failures = await desk.catalog.all_tools(desk.caller, [down, desk.target, off])
     assert [json.loads(tool)["name"] for tool in listed] == ["listing__echo"]
     assert [(failure.slug, failure.server_id) for failure in failures] == [("down", "down")]
     assert "connect" in failures[0].message.lower()
     with pytest.raises(ServerDisabled):
         await desk.catalog.tools(desk.caller, off)
-    assert await desk.catalog.everything(desk.caller, []) == ([], [])
+    assert await desk.catalog.all_tools(desk.caller, []) == ([], [])
     await desk.served.app.hub.pool.forget("down")
 
 
@@ -376,7 +378,7 @@ async def test_servers_that_fail_are_named_and_the_others_listed(desk: Desk) -> 
     ],
 )
 def test_an_error_of_a_server_passes_as_it_came(error: bytes | None, of_call: bool, kind: type[UpstreamError], executed: str) -> None:
-    made = upstream_error(error, of_call=of_call)
+    made = upstream_error(error, invalid="no" if of_call else None)
     assert (type(made), made.details["executed"]) == (kind, executed)
     assert bytes(made.details["rpc_error"]) == (error or b"{}")
     assert made.details["mcp_error"] == ("m" if error and b'"m"' in error else "unknown error")

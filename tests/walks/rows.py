@@ -63,7 +63,7 @@ def parameters(row: Route) -> list[str]:
 
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
-    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo"}
+    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
     return "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
 
 

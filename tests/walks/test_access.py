@@ -128,7 +128,7 @@ async def test_what_is_foreign_looks_missing_to_the_byte(served: Served, people:
 async def test_no_answer_holds_anything_foreign(served: Served, people: People, row: Route) -> None:
     for key in ("" if row.scope == PUBLIC else people.stranger, people.test):
         answer = await ask(served, row, people.things, key=key)
-        assert answer.status_code < 500
+        assert answer.status_code < 500 or code_of(row, answer).upper() == "UPSTREAM_ERROR"  # their own server is down
         assert CANARY not in answer.text
         assert people.things.server not in answer.text
         assert people.things.of("mcp") not in answer.text

@@ -136,7 +136,7 @@ async def _all(connection: ReadDep, caller: Caller, hub: Hub) -> list[dict[str, 
 async def _tools(hub: Hub, caller: Caller, server: Server) -> list[dict[str, Any]] | None:
     try:
         target = await hub.exchange.target(caller, server.id)
-        listed = (await hub.catalog.tools(caller, target)).tools
+        listed = (await hub.catalog.tools(caller, target)).items
     except HubError:
         # The server's own state is what was asked for; that its tools cannot be had shows as null and in `health`.
         return None

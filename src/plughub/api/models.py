@@ -47,6 +47,111 @@ class ToolsOut(Shape):
     total: int
 
 
+class ResourcesOut(Shape):
+    """The resources of a server, each as the server sent it."""
+
+    resources: list[dict[str, Any]]
+    total: int
+
+
+class TemplatesOut(Shape):
+    """The resource templates of a server, each as the server sent it."""
+
+    resourceTemplates: list[dict[str, Any]]  # noqa: N815  the wire's name
+    total: int
+
+
+class PromptsOut(Shape):
+    """The prompts of a server, each as the server sent it."""
+
+    prompts: list[dict[str, Any]]
+    total: int
+
+
+class ServerFailure(Shape):
+    """A server that could not be asked, and why."""
+
+    server: str
+    server_uuid: str
+    message: str
+
+
+class AcrossServers(Shape):
+    """What several servers offer, each item with `_serverUuid` and `_serverSlug`; who could not be asked is in `failures`."""
+
+    limit: int
+    offset: int
+    failures: list[ServerFailure]
+
+
+class AllTools(AcrossServers, ToolsOut):
+    """The tools of all servers."""
+
+
+class AllResources(AcrossServers, ResourcesOut):
+    """The resources of all servers."""
+
+
+class AllTemplates(AcrossServers, TemplatesOut):
+    """The resource templates of all servers."""
+
+
+class AllPrompts(AcrossServers, PromptsOut):
+    """The prompts of all servers."""
+
+
+class ReadResource(Shape):
+    """Which resource to read."""
+
+    uri: str
+    timeout_ms: int | None = Field(None, ge=1, le=300_000)
+
+
+class GetPrompt(Shape):
+    """The arguments of a prompt."""
+
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    timeout_ms: int | None = Field(None, ge=1, le=300_000)
+
+
+class ContentsMetadata(BaseModel):
+    """Where and how long; with `uri` or `prompt`."""
+
+    server_uuid: str
+    uri: str | None = None
+    prompt: str | None = None
+    duration_ms: int
+    request_id: str
+
+
+class ResourceContents(BaseModel):
+    """The server's result with our metadata; members that the server adds stay."""
+
+    contents: list[dict[str, Any]]
+    metadata: ContentsMetadata
+
+
+class PromptResult(BaseModel):
+    """The server's result with our metadata; members that the server adds stay."""
+
+    messages: list[dict[str, Any]]
+    metadata: ContentsMetadata
+
+
+class V1Read(Shape):
+    """The body of `/v1/mcp/resources`; `timeout` in milliseconds."""
+
+    mcp_id: str
+    uri: str
+    timeout: int | None = Field(None, ge=1, le=300_000)
+
+
+class V1ResourceContents(Shape):
+    """The contents of a resource."""
+
+    contents: list[dict[str, Any]]
+
+
 class LogLine(Shape):
     """One line, and when it was written."""
 

@@ -57,7 +57,7 @@ async def test_mcp(caller: CallerDep, hub: HubDep, mcp_id: str) -> Response:
     except HubError as error:
         return success({"reachable": False, **found, "error": error.text})
     found |= {"latency_ms": tried.latency_us // 1000, "protocol_version": tried.facts.version, "tools_count": tried.tools_count}
-    return success({"reachable": True, **found, "resources_count": await count_resources(hub, caller, target, tried.facts)})
+    return success({"reachable": True, **found, "resources_count": await count_resources(hub, caller, target)})
 
 
 async def restart(caller: CallerDep, hub: HubDep, uuid: str) -> Response:

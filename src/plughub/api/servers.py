@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Body, Response
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
-from plughub.api.models import Execute, Executed, ServerList, ServerOut, ToolsOut
+from plughub.api.models import Execute, Executed, ServerList, ServerOut
 from plughub.api.reply import Limit, Offset, reply, uuid_or_404
 from plughub.api.tools import ToolDoor
 from plughub.door.routes import Route
@@ -56,14 +56,6 @@ async def delete_server(caller: CallerDep, uow: UowDep, uuid: str) -> Response:
     return Response(status_code=204)
 
 
-async def list_tools(caller: CallerDep, hub: HubDep, uuid: str) -> Response:
-    """The server's tools as it sent them. A server that is down is an error, never an empty list."""
-    target = await hub.exchange.target(caller, uuid_or_404(uuid))
-    tools = (await hub.catalog.tools(caller, target)).tools
-    body = b'{"tools":[%b],"total":%d}' % (b",".join(tool.raw for tool in tools), len(tools))
-    return Response(body, media_type="application/json")
-
-
 def _shown(hub: Hub, server: Server) -> dict[str, Any]:
     return shown(server, hub.board.get(server.id))
 
@@ -99,7 +91,6 @@ def routes(tools: ToolDoor) -> list[Route]:
         Route("PUT", _PATH + "/{uuid}", "write:servers", replace_server, "Change a server", "Servers", output=ServerOut),
         Route("PATCH", _PATH + "/{uuid}", "write:servers", update_server, "Change a server", "Servers", output=ServerOut),
         Route("DELETE", _PATH + "/{uuid}", "delete:servers", delete_server, "Remove a server", "Servers", status=204),
-        Route("GET", _PATH + "/{uuid}/tools", "read:servers", list_tools, "List a server's tools", "Servers", output=ToolsOut),
         Route(
             "POST",
             _PATH + "/{uuid}/tools/{tool}/execute",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from plughub.bridge.results import refuse_input
 from plughub.kit.errors import UpstreamError
 from plughub.upstream.target import RawJson
 
@@ -12,6 +13,7 @@ class _Result(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw(b"[]")
     structuredContent: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815  the wire's name
     isError: bool = False  # noqa: N815
+    resultType: msgspec.Raw = msgspec.Raw()  # noqa: N815
 
 
 class _Block(msgspec.Struct):
@@ -43,6 +45,8 @@ def unwrap(raw: RawJson) -> ToolResult:
         read = _result.decode(raw)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UpstreamError("MCP server sent a result that cannot be read", executed="unknown") from error
+    if read.resultType:
+        refuse_input(bytes(read.resultType))
     if bytes(read.structuredContent) != b"null":
         return ToolResult(read.structuredContent, read.content, read.structuredContent, read.isError)
     return ToolResult(_single_text(read.content), read.content, None, read.isError)

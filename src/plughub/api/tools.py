@@ -6,26 +6,23 @@ from dataclasses import dataclass
 
 import msgspec
 
+from plughub.api.hot_body import object_field, read_body, text_field, timeout_field
 from plughub.api.render import render_api, render_v1
 from plughub.api.tool_result import ToolResult, unwrap
 from plughub.door.request import Request
 from plughub.door.stream import streamed, unless_gone
-from plughub.gateway.catalog import upstream_error
 from plughub.gateway.exchange import Call
 from plughub.gateway.hub import Hub
+from plughub.gateway.lists import upstream_error
 from plughub.kit import strict_json
 from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import HubError, Invalid, ServerNotFound, UpstreamError, UpstreamTimeout
 from plughub.kit.ids import parse_public_id, parse_uuid, public_id
-from plughub.kit.strict_json import check_depth, members, utf8
 from plughub.protocol.envelope import object_of
 from plughub.upstream.target import RawJson, Target
 
-MAX_TIMEOUT_MS = 300_000
 MAX_CONTEXT_BYTES = 4096
-_string = msgspec.json.Decoder(str)
-_number = msgspec.json.Decoder(int)
 _TOKEN = b'"progress"'
 _EXECUTE_FIELDS = frozenset({"parameters", "timeout_ms"})
 _INVOKE_FIELDS = frozenset({"mcp_id", "tool", "arguments", "timeout", "context"})
@@ -51,14 +48,14 @@ class ToolDoor:
 
     async def execute(self, request: Request) -> None:
         """POST /api/servers/{uuid}/tools/{tool}/execute"""
-        body = await self._members(request, _EXECUTE_FIELDS)
+        body = await read_body(request, _EXECUTE_FIELDS, self._hub.settings.max_body_bytes)
         server_id = parse_uuid(request.values[0])
         if server_id is None:
             raise ServerNotFound
         caller, tool = request.known_caller(), request.values[1]
         target = self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id)
         request.server_id = server_id
-        arguments = _object_field(body, "parameters")
+        arguments = object_field(body, "parameters")
 
         def shape(result: ToolResult, duration_us: int) -> bytes:
             structured = b"" if result.structured is None else b',"structuredContent":%b' % result.structured
@@ -76,13 +73,15 @@ class ToolDoor:
                 )
             )
 
-        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout_ms"), shape))
+        await self._run(
+            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout_ms", self._hub.settings.call_timeout_s), shape)
+        )
 
     async def invoke(self, request: Request) -> None:
         """POST /v1/mcp/invoke"""
-        body = await self._members(request, _INVOKE_FIELDS)
-        public, tool = _text_field(body, "mcp_id"), _text_field(body, "tool")
-        arguments = _object_field(body, "arguments", required=True)
+        body = await read_body(request, _INVOKE_FIELDS, self._hub.settings.max_body_bytes)
+        public, tool = text_field(body, "mcp_id"), text_field(body, "tool")
+        arguments = object_field(body, "arguments", required=True)
         context = _context(body)
         server_id = parse_public_id("mcp", public)
         if server_id is None:
@@ -104,33 +103,9 @@ class ToolDoor:
             }
             return b'{"success":true,"data":{"result":%b,"metadata":%b}}' % (result.result, msgspec.json.encode(metadata))
 
-        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout"), shape, context))
-
-    async def _members(self, request: Request, known: frozenset[str]) -> dict[str, bytes]:
-        raw = await request.json_body(self._hub.settings.max_body_bytes)
-        utf8(raw)
-        check_depth(raw)
-        body = members(raw)
-        if not body.keys() <= known:
-            field = next(name for name in body if name not in known)
-            raise Invalid(field[:200], f"The '{field[:200]}' field is not known")
-        return body
-
-    def _timeout_s(self, body: dict[str, bytes], field: str) -> float:
-        raw = body.get(field)
-        if raw is None or raw == b"null":
-            return self._hub.settings.call_timeout_s
-        try:
-            timeout_ms = _number.decode(raw)
-        except msgspec.ValidationError:
-            timeout_ms = 0
-        if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
-            raise Invalid(
-                field,
-                f"The '{field}' field must be a whole number from 1 to {MAX_TIMEOUT_MS} milliseconds",
-                raw[:50].decode(errors="replace"),
-            )
-        return timeout_ms / 1000
+        await self._run(
+            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout", self._hub.settings.call_timeout_s), shape, context)
+        )
 
     async def _run(self, request: Request, wanted: _Wanted) -> None:
         if b"text/event-stream" in request.headers.get(b"accept", b""):
@@ -156,7 +131,7 @@ class ToolDoor:
         finally:
             request.recorded = call.recorded
         if done.answer.result is None:
-            raise upstream_error(done.answer.error, of_call=True)
+            raise upstream_error(done.answer.error, invalid="The tool does not take these arguments")
         return wanted.shape(unwrap(done.answer.result), done.duration_us)
 
     async def _check_tool(self, caller: Caller, wanted: _Wanted) -> None:
@@ -196,33 +171,12 @@ def _frame(event: bytes, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event, data.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
-def _object_field(body: dict[str, bytes], field: str, *, required: bool = False) -> RawJson:
-    raw = body.get(field)
-    if raw is None:
-        if required:
-            raise Invalid(field, f"The '{field}' field is required")
-        return b"{}"
-    if raw[:1] != b"{":
-        raise Invalid(field, f"The '{field}' field must be an object")
-    return raw
-
-
 def _context(body: dict[str, bytes]) -> RawJson | None:
     """The caller's note for the record; bounded, because it is kept with every call."""
     if "context" not in body:
         return None
-    raw = _object_field(body, "context")
+    raw = object_field(body, "context")
     if len(raw) > MAX_CONTEXT_BYTES:
         raise Invalid("context", f"The 'context' field must not be larger than {MAX_CONTEXT_BYTES} bytes")
     strict_json.loads(raw, limit_bytes=MAX_CONTEXT_BYTES)  # it goes into a database, which takes no NUL
     return raw
-
-
-def _text_field(body: dict[str, bytes], field: str) -> str:
-    raw = body.get(field)
-    if raw is None:
-        raise Invalid(field, f"The '{field}' field is required")
-    try:
-        return _string.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise Invalid(field, f"The '{field}' field must be a string") from error

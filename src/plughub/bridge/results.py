@@ -45,8 +45,7 @@ def _to_modern(result: RawJson, method: str, facts: Facts) -> bytes:
 
 def _to_legacy(result: RawJson, method: str) -> bytes:
     parts: dict[str, RawJson] = dict(_members.decode(result))
-    if bytes(parts.get("resultType", b'"complete"')) == b'"input_required"':
-        raise UpstreamError("The MCP server asks for input, which this door cannot pass on", executed="no")
+    refuse_input(bytes(parts.get("resultType", b"")))
     for name in _MODERN_ONLY:
         parts.pop(name, None)
     # Until 2025-11-25 structured content, and the schema that announces it, are objects.
@@ -55,6 +54,12 @@ def _to_legacy(result: RawJson, method: str) -> bytes:
     if method == "tools/list" and "tools" in parts:
         parts["tools"] = b"[" + b",".join(_legacy_tool(tool) for tool in _tools.decode(parts["tools"])) + b"]"
     return object_of(parts)
+
+
+def refuse_input(result_type: bytes) -> None:
+    """Raise UpstreamError when a modern server's raw `resultType` says that it waits for input that nobody here can be asked for."""
+    if result_type == b'"input_required"':
+        raise UpstreamError("The MCP server asks for input, which this door cannot pass on", executed="no")
 
 
 def _legacy_tool(tool: dict[str, msgspec.Raw]) -> bytes:

@@ -3,28 +3,13 @@
 import time
 from dataclasses import dataclass
 
-import msgspec
-
-from plughub.gateway.exchange import Call
 from plughub.gateway.hub import Hub
+from plughub.gateway.lists import RESOURCES
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, ServerDisabled, UpstreamError, UpstreamTimeout
-from plughub.upstream.target import Facts, RawJson, Target
+from plughub.upstream.target import Facts, Target
 
 RESTARTED = "the server was restarted"
-# A list that goes on for longer is counted as far as here.
-_MAX_PAGES = 50
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _Page(msgspec.Struct):
-    """A page of `resources/list`."""
-
-    resources: list[msgspec.Raw] = msgspec.field(default_factory=list)
-    cursor: msgspec.Raw = msgspec.field(name="nextCursor", default=msgspec.Raw())
-
-
-_page = msgspec.json.Decoder(_Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +33,18 @@ async def try_server(hub: Hub, caller: Caller, target: Target) -> Tried:
     upstream = await hub.exchange.connect(target)
     there = time.perf_counter()
     hub.catalog.forget(target.server_id)
-    count = len((await hub.catalog.tools(caller, target)).tools)
+    count = len((await hub.catalog.tools(caller, target)).items)
     latency_us = int((time.perf_counter() - there) * 1e6)
     hub.board.count_tools(target.server_id, count)
     return Tried(upstream.facts, 0 if connected else int((there - began) * 1e6), latency_us, count)
 
 
-async def count_resources(hub: Hub, caller: Caller, target: Target, facts: Facts) -> int | None:
-    """How many resources a server lists; 0 when it announces none, None when the list cannot be had."""
-    if "resources" not in _members.decode(facts.capabilities):
-        return 0
-    count, cursor = 0, None
+async def count_resources(hub: Hub, caller: Caller, target: Target) -> int | None:
+    """How many resources a server lists; None when the list cannot be had."""
     try:
-        for _ in range(_MAX_PAGES):
-            params: dict[str, RawJson] = {"cursor": cursor} if cursor is not None else {}
-            call = Call("resources/list", params, "", "test", hub.settings.start_timeout_s)
-            done = await hub.exchange.exchange(caller, target, call)
-            page = _page.decode(done.answer.result or b"null")
-            count += len(page.resources)
-            cursor = bytes(page.cursor)
-            if cursor in (b"", b"null"):
-                break
-    except (HubError, msgspec.DecodeError):
+        return len((await hub.catalog.listing(RESOURCES, caller, target)).items)
+    except HubError:
         return None
-    return count
 
 
 async def restart_server(hub: Hub, caller: Caller, target: Target) -> None:

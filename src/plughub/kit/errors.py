@@ -307,7 +307,7 @@ class InvalidArguments(UpstreamError):
     message = "The tool does not take these arguments"
     v1_code = "invalid_arguments"
     jsonrpc = -32602
-    hint = "Check the tool's schema; details.rpc_error is what the server said"
+    hint = "Check the schema that the server gives; details.rpc_error is what it said"
 
 
 class UpstreamUnreachable(UpstreamError):

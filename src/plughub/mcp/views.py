@@ -7,11 +7,10 @@ import msgspec
 
 from plughub import __version__
 from plughub.door.request import Request
-from plughub.gateway.catalog import Failure
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import Caller
-from plughub.kit.errors import InvalidParams, ToolNotFound, UpstreamError
+from plughub.kit.errors import InvalidParams, ToolNotFound
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, text_of
 from plughub.upstream.target import Answer, Facts, Notify, RawJson, Target
@@ -74,14 +73,10 @@ class Everything:
     async def list_tools(self, asking: Asking) -> Exchanged:
         """All tools in one page; servers that failed are named in `_meta`, and when all failed that is the error."""
         targets = await self._hub.servers.list_visible(asking.caller)
-        tools, failures = await self._hub.catalog.everything(asking.caller, targets)
-        if failures and not tools:
-            raise UpstreamError(
-                f"No server could be reached: {failures[0].slug}: {failures[0].message}", failures=[_described(f) for f in failures]
-            )
+        tools, failures = await self._hub.catalog.all_tools(asking.caller, targets)
         parts: dict[str, RawJson] = {"tools": b"[" + b",".join(tools) + b"]"}
         if failures:
-            parts["_meta"] = msgspec.json.encode({FAILURES_META: [_described(failure) for failure in failures]})
+            parts["_meta"] = msgspec.json.encode({FAILURES_META: [failure.shown() for failure in failures]})
         # As from the other era than the client's: what either era demands is added or taken away tool by tool.
         return Exchanged(Answer(result=object_of(parts)), hub_facts(era_modern=not asking.message.modern), 0)
 
@@ -129,7 +124,3 @@ def _tool_name(message: Message) -> str:
     if raw is None:
         raise InvalidParams("params.name is missing")
     return text_of(raw, "params.name")
-
-
-def _described(failure: Failure) -> dict[str, str]:
-    return {"server": failure.slug, "server_uuid": failure.server_id, "message": failure.message}
