@@ -40,14 +40,11 @@ class Probes:
         self._board = board
         self._database = database
         self._clock = database.clock
-        self._running: dict[tuple[str, int], asyncio.Task[Seen]] = {}
+        self._running: dict[tuple[str, int], asyncio.Task[Seen | None]] = {}
 
     async def health(self, caller: Caller, target: Target) -> Health:
         """How the server is; looks when the last look is old."""
-        async with self._database.read() as connection:
-            last = await find_probe(connection, target.server_id)
-        if target.enabled and self._is_due(target, last):
-            last = await self._shared_look(caller, target)
+        last = await self._newest(caller, target)
         async with self._database.read() as connection:
             uptime = await find_uptime(connection, target.server_id, self._clock.time())
         return self._health(target, last, uptime)
@@ -60,14 +57,20 @@ class Probes:
         # A command that rests is not started for a look: it is as good as it was when it last ran.
         return target.transport != "STDIO" or self._pool.ready(target) is not None or self._board.get(target.server_id).status == "error"
 
-    async def _shared_look(self, caller: Caller, target: Target) -> Seen:
+    async def _newest(self, caller: Caller, target: Target) -> Seen | None:
         key = target.server_id, target.revision
         running = self._running.get(key)
         if running is None:
-            running = self._running[key] = asyncio.get_running_loop().create_task(self._look(caller, target))
+            running = self._running[key] = asyncio.get_running_loop().create_task(self._look_when_due(caller, target))
             running.add_done_callback(lambda _: self._running.pop(key, None))
         # Shielded: one caller going away must not take the answer from the others.
         return await asyncio.shield(running)
+
+    async def _look_when_due(self, caller: Caller, target: Target) -> Seen | None:
+        """Reading the last look is part of what is shared: else a slow reader would look again beside one that has just looked."""
+        async with self._database.read() as connection:
+            last = await find_probe(connection, target.server_id)
+        return await self._look(caller, target) if target.enabled and self._is_due(target, last) else last
 
     async def _look(self, caller: Caller, target: Target) -> Seen:
         seen = await self._ask(caller, target)
