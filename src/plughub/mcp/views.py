@@ -30,9 +30,9 @@ class Asking:
     request: Request
     notify: Notify | None
 
-    def call(self, hub: Hub, name: str | None, params: dict[str, RawJson]) -> Call:
-        """The call that the exchange makes of it."""
-        timeout_s = hub.settings.call_timeout_s
+    def call(self, hub: Hub, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
+        """The call of `target` that the exchange makes of it."""
+        timeout_s = target.call_timeout_s or hub.settings.call_timeout_s
         return Call(self.message.method, params, self.request.id, "mcp", timeout_s, name, self.message.meta, self.notify)
 
     async def run_tool(self, hub: Hub, target: Target, call: Call) -> Exchanged:
@@ -91,7 +91,7 @@ class Everything:
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
         params["name"] = msgspec.json.encode(name)
         asking.request.server_id = target.server_id
-        return await asking.run_tool(self._hub, target, asking.call(self._hub, name, params))
+        return await asking.run_tool(self._hub, target, asking.call(self._hub, target, name, params))
 
 
 class OneServer:
@@ -108,13 +108,13 @@ class OneServer:
     async def list_tools(self, asking: Asking) -> Exchanged:
         """The server's page, cursor and all."""
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        return await self._hub.exchange.exchange(asking.caller, self._target, asking.call(self._hub, None, params))
+        return await self._hub.exchange.exchange(asking.caller, self._target, asking.call(self._hub, self._target, None, params))
 
     async def call_tool(self, asking: Asking) -> Exchanged:
         """The server's tool; an unknown name is the server's to judge."""
         name = _tool_name(asking.message)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        call = asking.call(self._hub, name, params)
+        call = asking.call(self._hub, self._target, name, params)
         call.told = _TOLD
         return await asking.run_tool(self._hub, self._target, call)
 
