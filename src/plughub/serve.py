@@ -63,7 +63,9 @@ class Server(uvicorn.Server):
             settle_memory()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop. Streams still open after the grace end with a frame that says why, just before uvicorn cancels what still runs."""
+        """Stop. Streams that rest end at once, others that are still open after the grace just before uvicorn cancels what still runs;
+        each with a frame that says why."""
+        self._application.hub.streams.stop_all(Unavailable(STOPPING), resting_only=True)
         ending = asyncio.get_running_loop().call_later(
             self.config.timeout_graceful_shutdown or 0, self._application.hub.streams.stop_all, Unavailable(STOPPING)
         )

@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plughub.cluster.limits import Header
 from plughub.db.outage import find_outage
+from plughub.door.record import RequestLog
 from plughub.door.request import NO_STORE, ClientGone, Request
 from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.gateway.admission import Admission
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
-from plughub.kit.ids import request_id
 from plughub.settings import Settings
 
 log = structlog.get_logger("plughub.door")
@@ -37,6 +37,8 @@ _EXPOSED = (
 )
 # The documents' other names of the same API.
 _V1, _V2 = b"/api/v1/", b"/api/v2/"
+# Every spelling of yes that the framework takes.
+_FOLLOW = frozenset(b"follow=" + yes for yes in (b"1", b"true", b"yes", b"on", b"t", b"y"))
 # The X-API-Key header and `/api/v1` are the documents' older way; in the form of RFC 9745, deprecated since 2026.
 _DEPRECATED: Header = (b"deprecation", b"@1767225600")
 _PREFLIGHT: list[Header] = [
@@ -69,6 +71,7 @@ class Dispatcher:
         renderers: Mapping[str, Renderer],
         settings: Settings,
         stats: DoorStats,
+        requests: RequestLog,
     ) -> None:
         self._table = table
         self._framework = framework
@@ -76,6 +79,8 @@ class Dispatcher:
         self._renderers = renderers
         self._limit_bytes = settings.max_body_bytes
         self._stats = stats
+        self._requests = requests
+        self._new_id = requests.ids.new
         self._hosts = HostRule(settings)
         self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
 
@@ -85,13 +90,13 @@ class Dispatcher:
             await self._framework(scope, receive, send)
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send, request_id())
+        request = Request(scope, receive, send, self._new_id())
         try:
             await self._serve(request)
         except HubError as error:
             await self._fail(request, error)
         except ClientGone:
-            request.status = 499
+            request.status, request.error = 499, None
         except asyncio.CancelledError:
             # The server cancels what outlasts the grace of its stop, and writes a trace of what comes out of here. A client that
             # leaves is a ClientGone.
@@ -104,6 +109,8 @@ class Dispatcher:
         finally:
             if request.lease is not None:
                 request.lease.release()
+            if not request.recorded:
+                self._requests.keep(request, began)
             self._stats.record(request.route, request.status, time.perf_counter() - began)
 
     async def _serve(self, request: Request) -> None:
@@ -129,6 +136,11 @@ class Dispatcher:
             if route.cost:
                 self._admission.count_address(request)
         else:
+            if route.stream is not None and method == "GET" and wants_stream(request):
+                caller = await self._admission.admit(request, route.scope, 0)
+                self._admission.admit_stream(request, caller, route.cost)
+                await route.stream(request)
+                return
             await self._admission.admit(request, route.scope, route.cost)
         if route.hot:
             await route.handler(request)
@@ -189,6 +201,7 @@ class Dispatcher:
         )
 
     async def _fail(self, request: Request, error: HubError) -> None:
+        request.error = error
         if request.started:  # the answer has begun: all that is left is to break it off
             return
         rendered = self.render(error, request)
@@ -201,6 +214,12 @@ class Dispatcher:
     def render(self, error: HubError, request: Request) -> Rendered:
         """The error in the dialect of the request's door."""
         return self._renderers[request.door](error, request)
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether the request is for an event stream: by its Accept header, or by `follow` where a header cannot be set."""
+    query: bytes = request.scope["query_string"]
+    return b"text/event-stream" in request.headers.get(b"accept", b"") or not _FOLLOW.isdisjoint(query.lower().split(b"&"))
 
 
 def note_outage(error: Exception, request: Request) -> HubError | None:
