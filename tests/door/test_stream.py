@@ -33,6 +33,6 @@ async def test_what_a_call_comes_to_after_its_client_left_is_no_unheard_error() 
 
     request = Request({"type": "http", "headers": []}, leave, send, "req_1")
     with pytest.raises(ClientGone):
-        await streamed(request, Feed("key", OpenStreams()), call(), cancel_on_disconnect=True)
+        await streamed(request, Feed("key", OpenStreams(), resting=False), call(), cancel_on_disconnect=True)
     gc.collect()
     assert reported == []

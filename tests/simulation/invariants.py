@@ -25,7 +25,7 @@ async def check_rest(world: World) -> None:
     held = hub.pool.snapshot().in_flight
     require(held == 0, f"{held} calls are still waiting for a server")
     require(not hub.streams._feeds, "a stream is still open")
-    require(not hub.catalog._running, "a list is still being fetched")
+    require(not any(lists._running for lists in hub.catalog._lists.values()), "a list is still being fetched")
     require(not hub.database.write_lock.locked(), "the write lock is held")
     require(hub.writer.waiting == 0 and hub.writer.refused == 0 and hub.writer.failures == 0, "rows were refused, or wait")
     check_tasks()
