@@ -9,7 +9,7 @@ from plughub.identity.service import Organization
 from plughub.keys.secret import generate
 from plughub.kit.caller import SCOPES
 from tests.serving import Served
-from tests.walks.rows import CLOSED, ROWS, SCOPED, Things, ask, check_error, code_of, comparable, has_id, name, needs_session
+from tests.walks.rows import CLOSED, ROWS, SCOPED, Things, ask, check_error, code_of, comparable, has_id, name, needs_session, parameters
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
@@ -46,6 +46,7 @@ async def people(served: Served) -> People:
         assert (await served.call(*change, key=owner)).status_code == 200
     served.clock.advance(2)
     listed = await served.key_of(one, servers=[])
+    await served.app.hub.writer.flush()
     return People(
         organization=one,
         owner=owner,
@@ -53,7 +54,7 @@ async def people(served: Served) -> People:
         stranger=await served.key_of(other),
         listed=listed,
         dead=dead,
-        things=Things(made.json()["uuid"], key.json()["id"]),
+        things=Things(made.json()["uuid"], key.json()["id"], made.headers["x-request-id"]),
     )
 
 
@@ -132,10 +133,11 @@ async def test_no_answer_holds_anything_foreign(served: Served, people: People, 
         assert people.things.server not in answer.text
         assert people.things.of("mcp") not in answer.text
         assert people.things.key not in answer.text
+        assert people.things.request not in answer.text
 
 
 @pytest.mark.requirement("keys.grant-excludes-answers-403")
-@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row) and "key_id" not in row.path], ids=name)
+@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)}], ids=name)
 async def test_a_server_outside_the_grant_is_a_403(served: Served, people: People, row: Route) -> None:
     answer = await ask(served, row, people.things, key=people.listed)
     assert answer.status_code == 403

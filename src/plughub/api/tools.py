@@ -54,6 +54,7 @@ class ToolDoor:
             raise ServerNotFound
         caller, tool = request.known_caller(), request.values[1]
         target = self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id)
+        request.server_id = server_id
         arguments = object_field(body, "parameters")
 
         def shape(result: ToolResult, duration_us: int) -> bytes:
@@ -72,9 +73,7 @@ class ToolDoor:
                 )
             )
 
-        await self._run(
-            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout_ms", self._hub.settings.call_timeout_s), shape)
-        )
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout_ms", target), shape))
 
     async def invoke(self, request: Request) -> None:
         """POST /v1/mcp/invoke"""
@@ -85,7 +84,9 @@ class ToolDoor:
         server_id = parse_public_id("mcp", public)
         if server_id is None:
             raise ServerNotFound
+        request.tool = tool
         target = await self._hub.exchange.target(request.known_caller(), server_id)
+        request.server_id = server_id
 
         def shape(result: ToolResult, duration_us: int) -> bytes:
             if result.is_error:
@@ -100,9 +101,10 @@ class ToolDoor:
             }
             return b'{"success":true,"data":{"result":%b,"metadata":%b}}' % (result.result, msgspec.json.encode(metadata))
 
-        await self._run(
-            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout", self._hub.settings.call_timeout_s), shape, context)
-        )
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout", target), shape, context))
+
+    def _timeout_s(self, body: dict[str, bytes], field: str, target: Target) -> float:
+        return timeout_field(body, field, target.call_timeout_s or self._hub.settings.call_timeout_s)
 
     async def _run(self, request: Request, wanted: _Wanted) -> None:
         if b"text/event-stream" in request.headers.get(b"accept", b""):
@@ -123,7 +125,10 @@ class ToolDoor:
             await self._check_tool(caller, wanted)
         params: dict[str, RawJson] = {"name": msgspec.json.encode(wanted.tool), "arguments": wanted.arguments}
         call = Call("tools/call", params, request.id, request.door, wanted.timeout_s, wanted.tool, meta, peer, wanted.context)
-        done = await hub.exchange.call_tool(caller, target, call)
+        try:
+            done = await hub.exchange.call_tool(caller, target, call)
+        finally:
+            request.recorded = call.recorded
         if done.answer.result is None:
             raise upstream_error(done.answer.error, invalid="The tool does not take these arguments")
         return wanted.shape(unwrap(done.answer.result), done.duration_us)

@@ -10,6 +10,7 @@ from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.parked import ParkingLot
+from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
@@ -20,6 +21,7 @@ from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
 from plughub.settings import Settings
 from plughub.upstream.pool import Pool
+from plughub.upstream.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +45,9 @@ class Hub:
     exchange: Exchange
     catalog: Catalog
     streams: OpenStreams
+    probes: Probes
     parking: ParkingLot
+
+    def call_timeout_s(self, target: Target) -> float:
+        """How long a call of this server waits when the caller does not say."""
+        return target.call_timeout_s or self.settings.call_timeout_s

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import msgspec
 
+from plughub.door.request import Request
 from plughub.door.stream import Outlet
-from plughub.kit.caller import Caller
 from plughub.kit.errors import UpstreamError
 from plughub.mcp.sessions import Session, Sessions, Stream
 from plughub.protocol import versions
@@ -17,14 +17,12 @@ from plughub.upstream.target import Answer, Notify, Peer, Question, RawJson
 class Conversation:
     """Made by the endpoint for each request. `opened` is the session that this request began."""
 
-    __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request_id", "session", "sessions")
+    __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request", "session", "sessions")
 
-    def __init__(
-        self, caller: Caller, message: Message, request_id: str, outlet: Outlet, sessions: Sessions, session: Session | None
-    ) -> None:
-        self.caller = caller
+    def __init__(self, request: Request, message: Message, outlet: Outlet, sessions: Sessions, session: Session | None) -> None:
+        self.request = request
+        self.caller = request.known_caller()
         self.message = message
-        self.request_id = request_id
         self.sessions = sessions
         self.session = session
         self.opened: Session | None = None

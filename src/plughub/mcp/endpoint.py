@@ -20,7 +20,7 @@ from plughub.mcp.everything import Everything
 from plughub.mcp.methods import FORWARD, METHODS, Method
 from plughub.mcp.render import error_headers, error_object, http_status
 from plughub.mcp.sessions import Session, Sessions, Stream
-from plughub.mcp.views import OneServer, View
+from plughub.mcp.views import ONE_SERVER_PATH, OneServer, View
 from plughub.protocol import versions
 from plughub.protocol.envelope import Notification, check_modern, classify, error_frame
 from plughub.protocol.envelope import Request as Message
@@ -70,7 +70,9 @@ class McpDoor:
         if server_id is None:
             raise ServerNotFound
         caller = request.known_caller()
-        return OneServer(self._hub, self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id))
+        target = self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id)
+        request.server_id = server_id
+        return OneServer(self._hub, target)
 
     # ---- POST
 
@@ -89,13 +91,14 @@ class McpDoor:
 
     async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
         outlet = Outlet(request, self._hub.streams)
-        talk = Conversation(request.known_caller(), message, request.id, outlet, self._sessions, session)
+        talk = Conversation(request, message, outlet, self._sessions, session)
         status, extra = 200, None
         try:
             frame = await self._run(request, view, talk, outlet)
             if talk.opened is not None:
                 extra = [(SESSION_ID, talk.opened.id.encode())]
         except HubError as error:
+            request.error = error
             frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
             extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
         try:
@@ -114,7 +117,9 @@ class McpDoor:
             if doubled is not None:
                 raise HeaderMismatch(f"{_SPELLED[doubled]} header appears more than once")
             check_modern(request.headers, message)
+        request.rpc = message.method
         method = _method_of(view, message)
+        request.needed = method.scope
         if method.scope != AUTHENTICATED:
             talk.caller.require(method.scope)
         if method.cost:
@@ -208,7 +213,7 @@ def _priming(session: Session, stream: Stream, after: int) -> bytes:
 def routes(hub: Hub, sessions: Sessions) -> list[Route]:
     """The rows. Scope and cost of a message are its method's, so the row itself asks only for a key and counts nothing."""
     door = McpDoor(hub, sessions)
-    one = "/servers/{uuid}/mcp"
+    one = ONE_SERVER_PATH
     return [
         _post("/mcp", door.everything, "MCP: every server the key may use"),
         _post(one, door.one_server, "MCP: one server, transparent"),

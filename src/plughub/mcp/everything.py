@@ -11,7 +11,7 @@ from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Kind
 from plughub.gateway.names import aggregate_uri, split_name, split_uri
 from plughub.kit.errors import InvalidParams, MethodNotFound, ToolNotFound
 from plughub.mcp.conversation import Conversation
-from plughub.mcp.views import call_of, name_in
+from plughub.mcp.views import call_of, name_in, run_tool
 from plughub.protocol.envelope import object_of, text_of
 from plughub.upstream.target import Answer, Facts, RawJson, Target
 
@@ -70,10 +70,10 @@ class Everything:
         kind, what = _NAMED[talk.message.method]
         target, name = await self._own_name(talk, kind, what, name_in(talk))
         params = _params(talk) | {"name": msgspec.json.encode(name)}
-        call = call_of(self.hub, talk, name, params)
         if kind is TOOLS:
-            return await self.hub.exchange.call_tool(talk.caller, target, call)
-        return await self.hub.exchange.exchange(talk.caller, target, call)
+            talk.request.server_id = target.server_id
+            return await run_tool(self.hub, talk, target, call_of(self.hub, talk, target, name, params))
+        return await self._exchange(talk, target, name, params)
 
     async def _own_name(self, talk: Conversation, kind: Kind, what: str, whole: str) -> tuple[Target, str]:
         split = split_name(whole)
@@ -91,7 +91,7 @@ class Everything:
             error = {"code": code, "message": "Resource not found", "data": {"uri": uri[:2000]}}
             return Exchanged(Answer(error=msgspec.json.encode(error)), hub_facts(era_modern=talk.message.modern), 0)
         params = _params(talk) | {"uri": msgspec.json.encode(own)}
-        return await self.hub.exchange.exchange(talk.caller, target, call_of(self.hub, talk, own, params))
+        return await self._exchange(talk, target, own, params)
 
     async def _own_uri(self, talk: Conversation, uri: str) -> tuple[Target | None, str]:
         split = split_uri(uri)
@@ -119,7 +119,11 @@ class Everything:
                 raise InvalidParams(f"Unknown resource: {uri[:200]}")
             target, ref["uri"] = found, msgspec.json.encode(own)
         params = _params(talk) | {"ref": object_of(ref)}
-        return await self.hub.exchange.exchange(talk.caller, target, call_of(self.hub, talk, None, params))
+        return await self._exchange(talk, target, None, params)
+
+    async def _exchange(self, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Exchanged:
+        talk.request.server_id = target.server_id
+        return await self.hub.exchange.exchange(talk.caller, target, call_of(self.hub, talk, target, name, params))
 
 
 def hub_facts(era_modern: bool) -> Facts:

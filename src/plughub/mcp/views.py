@@ -9,6 +9,10 @@ from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
 from plughub.upstream.target import Facts, RawJson, Target
 
+ONE_SERVER_PATH = "/servers/{uuid}/mcp"
+# The row of a call tells its door; this door has two paths.
+_TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
+
 
 class View(Protocol):
     """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one."""
@@ -26,10 +30,19 @@ class View(Protocol):
         """The answer of whoever has it."""
 
 
-def call_of(hub: Hub, talk: Conversation, name: str | None, params: dict[str, RawJson]) -> Call:
-    """The call that the exchange makes of a message."""
+def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
+    """The call of `target` that the exchange makes of a message."""
     message = talk.message
-    return Call(message.method, params, talk.request_id, "mcp", hub.settings.call_timeout_s, name, message.meta, talk.peer())
+    return Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
+
+
+async def run_tool(hub: Hub, talk: Conversation, target: Target, call: Call) -> Exchanged:
+    """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
+    talk.request.tool = call.name
+    try:
+        return await hub.exchange.call_tool(talk.caller, target, call)
+    finally:
+        talk.request.recorded = call.recorded
 
 
 class OneServer:
@@ -52,10 +65,12 @@ class OneServer:
         """The server's answer, cursor and all; an unknown name is the server's to judge."""
         message = talk.message
         params: dict[str, RawJson] = {key: value for key, value in message.params.items() if key != "_meta"}
-        if message.method == "tools/call":
-            return await self.hub.exchange.call_tool(talk.caller, self._target, call_of(self.hub, talk, name_in(talk), params))
         name = name_in(talk) if message.method in NAME_MEMBER else None
-        return await self.hub.exchange.exchange(talk.caller, self._target, call_of(self.hub, talk, name, params))
+        call = call_of(self.hub, talk, self._target, name, params)
+        if message.method == "tools/call":
+            call.told = _TOLD
+            return await run_tool(self.hub, talk, self._target, call)
+        return await self.hub.exchange.exchange(talk.caller, self._target, call)
 
 
 def name_in(talk: Conversation) -> str:

@@ -16,7 +16,7 @@ from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
 from plughub.kit.ids import new_id, parse_uuid
 from plughub.kit.pagination import Page
 from plughub.servers import store
-from plughub.servers.config import merge, require_secrets_anew, slugify, unmasked
+from plughub.servers.config import TIMES, dialled, merge, require_secrets_anew, slugify, unmasked
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
 
 _LOOKED_AT = 10  # one damaged row must not look like a lost ring
@@ -32,8 +32,7 @@ async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sea
 
     Raises Forbidden (STDIO not allowed, or the caller's key has a server list), Invalid.
     """
-    if caller.servers is not None:
-        raise Forbidden("A key with a server list cannot create servers", reason="server_list")
+    require_whole_grant(caller)
     _require_transport(caller, body.type)
     config = unmasked(checked_config(body.type, body.config), {})
     await store.lock_space(uow, caller.space_id)
@@ -63,6 +62,11 @@ async def list_servers(connection: AsyncConnection, caller: Caller, sealer: Seal
     """The servers that the caller's grant includes, oldest first."""
     rows, total = await store.list_servers(connection, caller.space_id, caller.servers, limit, offset)
     return Page([_server(row, sealer) for row in rows], total, limit, offset)
+
+
+async def list_every_server(connection: AsyncConnection, caller: Caller, sealer: Sealer) -> list[Server]:
+    """All the servers that the caller's grant includes, however many, oldest first."""
+    return [_server(row, sealer) for row in (await store.list_servers(connection, caller.space_id, caller.servers, None, 0))[0]]
 
 
 async def get_server(connection: AsyncConnection, caller: Caller, server_id: str, sealer: Sealer) -> Server:
@@ -105,14 +109,20 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     changed = [name for name in Server.__slots__ if getattr(after, name) != getattr(before, name)]
     if not changed:
         return before
-    dialled_anew = "config" in changed or "transport" in changed
+    dialled_anew = "transport" in changed or dialled(after.config) != dialled(before.config)
     after = replace(after, updated_at=uow.clock.time(), revision=before.revision + dialled_anew)
     values = {name: getattr(after, name) for name in (*changed, "updated_at", "revision") if name != "config"}
     if "config" in changed:
         values["sealed_config"] = _seal(sealer, server_id, config)
     await store.update_server(uow, server_id, values)
-    _emit(uow, SERVER_UPDATED, after, changed)
+    _emit(uow, SERVER_UPDATED, after, changed if dialled_anew else _without_config(changed, before.config, after.config))
     return after
+
+
+def _without_config(changed: list[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of a change that leaves running connections alone: the times by themselves in place of the whole `config`."""
+    times = [name for name in TIMES if before.get(name) != after.get(name)]
+    return [name for name in changed if name != "config"] + times
 
 
 async def opens(connection: AsyncConnection, sealer: Sealer) -> bool:
@@ -127,6 +137,12 @@ async def delete_server(uow: UnitOfWork, caller: Caller, server_id: str) -> None
     await store.delete_server(uow, server_id)
     data: ServerChanged = {"server_uuid": server_id, "name": row["name"], "slug": row["slug"], "type": row["transport"]}
     uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=data)
+
+
+def require_whole_grant(caller: Caller) -> None:
+    """Raise Forbidden for a key with a server list: what it made would not be on its list."""
+    if caller.servers is not None:
+        raise Forbidden("A key with a server list cannot create servers", reason="server_list")
 
 
 def _require_transport(caller: Caller, transport: str) -> None:

@@ -19,6 +19,20 @@ _CAPABILITIES_META, _INFO_META, _LOG_META = (
 # What 2026-07-28 wants in every request's `_meta`, when the hub asks for itself: it declares no client capabilities.
 MODERN_META = b",".join((_VERSION_META, _CAPABILITIES_META + b"{}", _INFO_META + CLIENT_INFO))
 LEGACY_META = b""
+# What may be asked a second time when a kept connection closed before the first byte of an answer.
+REPEATABLE = frozenset(
+    (
+        "initialize",
+        "server/discover",
+        "ping",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "resources/read",
+        "prompts/get",
+    )
+)
 METHOD_NOT_FOUND = b'{"code":-32601,"message":"Method not found"}'
 
 Id = int | float | str | None
