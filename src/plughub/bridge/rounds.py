@@ -13,8 +13,6 @@ from plughub.kit.errors import InvalidParams, UpstreamError
 from plughub.protocol.envelope import object_of
 from plughub.protocol.facts import RawJson
 
-# The requests that a server may send to a client, and the capability that allows each.
-QUESTIONS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 # The requests in whose course 2026-07-28 lets a server ask.
 MAY_ASK = frozenset({"tools/call", "prompts/get", "resources/read"})
 RESPONSES, STATE = "inputResponses", "requestState"
@@ -25,7 +23,7 @@ _string = msgspec.json.Decoder(str)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question of a server: a method of QUESTIONS and raw params."""
+    """One question of a server: a method of `protocol.facts.QUESTIONS` and raw params."""
 
     method: str
     params: RawJson

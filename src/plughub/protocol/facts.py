@@ -1,4 +1,4 @@
-"""What a handshake tells of a server."""
+"""What a handshake tells of a server, and what it may ask of a client."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,6 +6,8 @@ from typing import Literal
 Era = Literal["legacy", "modern"]
 # A JSON value as bytes or msgspec.Raw (typed as bytes): it passes as it came.
 RawJson = bytes
+# The requests that a server may send to a client, and the capability that allows each.
+QUESTIONS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
 @dataclass(frozen=True, slots=True)

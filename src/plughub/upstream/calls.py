@@ -7,6 +7,7 @@ from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamU
 from plughub.upstream import messages
 from plughub.upstream.messages import Ambiguous, Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, price_of
+from plughub.upstream.questions import Questions
 from plughub.upstream.redact import Redactor
 from plughub.upstream.target import Answer, Ask, Hooks, Peer, Target
 
@@ -15,7 +16,9 @@ SHOWN = 300
 
 
 class Wire(Protocol):
-    """What carries the calls."""
+    """What carries the calls. `peer`: the client that it works for alone, if any."""
+
+    peer: Peer | None
 
     def tell(self, data: bytes) -> None:
         """Send what wants no answer."""
@@ -51,6 +54,7 @@ class Calls:
         self._most = most
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
+        self.questions = Questions(wire.tell, self._prolong)
 
     def require_room(self, waiting: int = 0) -> None:
         """Raise Unavailable when so many calls are under way, `waiting` ones included, that none may be added."""
@@ -172,7 +176,10 @@ class Calls:
     def _on_method(self, message: Incoming, size: int) -> None:
         self._wire.spend(price_of(size))
         if message.id is not messages.UNSET:
-            self._wire.tell(messages.write_reply(message))
+            self.questions.hear(message, self._only_peer())
+            return
+        if message.method == "notifications/cancelled":
+            self.questions.cancel(bytes(message.params))
             return
         if message.method == "notifications/progress" and message.params:
             call = self.pending.get(messages.progress_token(message.params))  # type: ignore[arg-type]  # as above
@@ -180,4 +187,21 @@ class Calls:
                 if call.peer is not None:
                     messages.hand_over(call.peer.notify, message)
                 return
-        messages.hand_over(lambda method, params: self._hooks.notification(self._target, method, params), message)
+        peer = self._only_peer() if message.method == "notifications/message" else None
+        if peer is not None:
+            messages.hand_over(peer.notify, message)
+        else:
+            messages.hand_over(lambda method, params: self._hooks.notification(self._target, method, params), message)
+
+    def _only_peer(self) -> Peer | None:
+        """The client that the connection works for alone; on one for all, nothing says what such a message belongs to."""
+        if self._wire.peer is None:
+            return None
+        call = next(iter(self.pending.values()), None)
+        return self._wire.peer if call is None or call.peer is None else call.peer
+
+    def _prolong(self, seconds: float) -> None:
+        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        for call in self.pending.values():
+            call.timer.cancel()
+            call.timer = self._loop.call_later(seconds, self._expire, call.id, seconds)

@@ -14,7 +14,7 @@ from plughub.upstream.calls import Call
 from plughub.upstream.messages import RpcError, Unreadable
 from plughub.upstream.redact import Redactor
 from plughub.upstream.stdio import StdioUpstream
-from plughub.upstream.target import Answer, Ask, Era, Facts
+from plughub.upstream.target import Answer, Ask, Era, Facts, Peer
 
 # A legacy server may ignore what it does not know; so long it is given to answer `server/discover`.
 PROBE_S = 5.0
@@ -58,10 +58,12 @@ def discover_ask(timeout_s: float) -> Ask:
     return Ask("server/discover", {}, timeout_s)
 
 
-def initialize_ask(timeout_s: float) -> Ask:
-    """`initialize` of the newest legacy revision, without capabilities."""
+def initialize_ask(timeout_s: float, peer: Peer | None = None) -> Ask:
+    """`initialize` of the newest legacy revision; for the hub itself without capabilities, else with those of `peer`."""
     version = b'"' + versions.LATEST_LEGACY.encode() + b'"'
-    return Ask("initialize", {"protocolVersion": version, "capabilities": b"{}", "clientInfo": messages.CLIENT_INFO}, timeout_s)
+    capabilities, info = (b"", None) if peer is None else (peer.capabilities, peer.info)
+    params = {"protocolVersion": version, "capabilities": capabilities or b"{}", "clientInfo": info or messages.CLIENT_INFO}
+    return Ask("initialize", params, timeout_s)
 
 
 def modern_facts(answer: Answer) -> Facts | None:
@@ -163,7 +165,7 @@ async def shake_stdio(upstream: StdioUpstream, timeout_s: float, known: Era | No
     try:
         if known != "legacy" and (facts := await probe()) is not None:
             return _modern(upstream, facts)
-        calls.append(upstream.begin(initialize_ask(timeout_s), messages.LEGACY_META, max(0.001, until - loop.time())))
+        calls.append(upstream.begin(initialize_ask(timeout_s, upstream.peer), messages.LEGACY_META, max(0.001, until - loop.time())))
         try:
             with initializing(timeout_s, lambda: f"; it printed: {upstream.calls.garbage}" if upstream.calls.garbage else ""):
                 facts = legacy_facts(await calls[-1].future, upstream.redact)

@@ -15,8 +15,9 @@ from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
 from plughub.upstream.messages import Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, price_of
+from plughub.upstream.questions import Questions
 from plughub.upstream.redact import Redactor
-from plughub.upstream.target import Answer, Ask, Era, Facts, Hooks, Target
+from plughub.upstream.target import Answer, Ask, Era, Facts, Hooks, Peer, Target
 
 SHOWN = 300
 NOT_RENEWED = "the session could not be renewed"
@@ -83,6 +84,8 @@ class HttpUpstream:
         self._renewal: asyncio.Task[None] | None = None
         self._calls: dict[int, HttpCall] = {}
         self._beside = Beside(self.connections, self._note)
+        self.peer: Peer | None = None
+        self._questions = Questions(lambda data: self._beside.later(self._framed(data)), self._prolong)
 
     # ---- the handshake
 
@@ -126,7 +129,7 @@ class HttpUpstream:
     async def _initialize(self, timeout_s: float) -> Facts:
         self._set_era(None, None, messages.LEGACY_META)
         with handshake.initializing(timeout_s):
-            call = await self._ask(handshake.initialize_ask(timeout_s), self._loop.time() + timeout_s)
+            call = await self._ask(handshake.initialize_ask(timeout_s, self.peer), self._loop.time() + timeout_s)
             try:
                 facts = handshake.legacy_facts(self._answer_of(call), self._redact)
             except UpstreamUnreachable as error:
@@ -260,6 +263,16 @@ class HttpUpstream:
             self._abandon(call, "timeout")
             call.fail(UpstreamTimeout(f"MCP server did not respond within {call.ask.timeout_s:g} s"))
 
+    def _prolong(self, seconds: float) -> None:
+        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        for call in self._calls.values():
+            call.timer.cancel()
+            call.timer = self._loop.call_later(seconds + call.ask.timeout_s, self._expire, call.id)
+
+    def rest(self) -> None:
+        """See `lending.Lendable`."""
+        self._questions.cancel_all()
+
     def _abandon(self, call: HttpCall, reason: str) -> None:
         """Give a call up. On 2026-07-28 the closed stream says so; before it a disconnect says nothing, a notification does."""
         if call.connection is not None and call.answer is None:
@@ -296,7 +309,9 @@ class HttpUpstream:
             call.complete()
             self._loop.call_later(LINGER_S, call.release)
         elif message.id is not messages.UNSET:
-            self._beside.later(self._framed(messages.write_reply(message)))
+            self._questions.hear(message, call.ask.peer or self.peer)
+        elif message.method == "notifications/cancelled":
+            self._questions.cancel(bytes(message.params))
         elif call.ask.peer is not None:
             messages.hand_over(call.ask.peer.notify, message)
         else:

@@ -1,16 +1,17 @@
 """All servers' connections. Whoever needs one asks `ready`, then `get`."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from plughub.kit.clock import Clock
 from plughub.kit.dial import Tls
-from plughub.kit.errors import Unavailable
+from plughub.kit.errors import Unavailable, UpstreamUnreachable
 from plughub.settings import Settings
 from plughub.upstream.processes import Processes
 from plughub.upstream.stdio import StdioUpstream
 from plughub.upstream.supervisor import ENDED, Supervisor
-from plughub.upstream.target import Hooks, Target, Upstream
+from plughub.upstream.target import Hooks, Peer, Target, Upstream
 
 LOOKS_PER_IDLE = 4
 
@@ -72,6 +73,16 @@ class Pool:
             supervisor.retime(target)
         return await supervisor.get(timeout_s)
 
+    def lent(self, target: Target, peer: Peer, timeout_s: float) -> AbstractAsyncContextManager[Upstream]:
+        """A connection of a handshake server that knows of this client and works for it alone, for the time of the block.
+
+        The server is one that `get` has connected to. Raises what `get` raises.
+        """
+        supervisor = self._supervisors.get(target.server_id)
+        if supervisor is None:
+            raise UpstreamUnreachable(ENDED, executed="no")
+        return supervisor.lending.lent(peer, timeout_s)
+
     async def forget(self, server_id: str, reason: str = ENDED) -> None:
         """End the server's process group or connections, and whatever is remembered about its failures and its era.
 
@@ -95,13 +106,14 @@ class Pool:
             live=len(live),
             children=tuple(self._processes.pids),
             http_connections=sum(each.connections.open for each in live if not isinstance(each, StdioUpstream)),
-            in_flight=sum(each.in_flight for each in live),
+            in_flight=sum(each.in_flight for each in live) + sum(each.lending.in_flight for each in self._supervisors.values()),
             warden_pid=self._processes.warden_pid,
         )
 
     async def rest_idle(self) -> None:
         """End what was not used for `idle_timeout_s`. Runs by itself four times in that time."""
         for supervisor in list(self._supervisors.values()):
+            await supervisor.lending.rest(self._settings.idle_timeout_s)
             if supervisor.idle_s() >= self._settings.idle_timeout_s:
                 await supervisor.rest()
 

@@ -20,7 +20,7 @@ from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
 from plughub.upstream.noise import price_of
 from plughub.upstream.redact import Redactor
-from plughub.upstream.target import Answer, Ask, Facts, Hooks, Target
+from plughub.upstream.target import Answer, Ask, Facts, Hooks, Peer, Target
 
 NOT_SPOKEN = frozenset((400, 404, 405, 406, 415))
 NO_ENDPOINT = "the server's stream brought no endpoint event"
@@ -49,6 +49,7 @@ class SseUpstream:
             timeout_s=target.start_timeout_s or settings.start_timeout_s,
         )
         self.connections.on_slow = lambda: self._note("the server sends more noise than answers; its stream is read slowly")
+        self.peer: Peer | None = None
         self.calls = Calls(target, hooks, self._redact, self, most=settings.max_in_flight, max_bytes=settings.max_message_bytes)
         self._beside = Beside(self.connections, self._note)
         self._connecting = 0  # calls that wait for a connection
@@ -68,7 +69,7 @@ class SseUpstream:
         self._head = head
         rest_s = max(0.001, until - self._loop.time())
         with handshake.initializing(timeout_s):
-            facts = handshake.legacy_facts(await self.request(handshake.initialize_ask(rest_s)), self._redact)
+            facts = handshake.legacy_facts(await self.request(handshake.initialize_ask(rest_s, self.peer)), self._redact)
         if facts.version >= HEADER_SINCE:
             self._head = head + b"MCP-Protocol-Version: %b\r\n" % facts.version.encode()
         await self._beside.exchange(self._framed(handshake.INITIALIZED))
@@ -160,6 +161,10 @@ class SseUpstream:
             raise UpstreamTimeout(f"no connection to the server was free within {timeout_s:g} s", executed="no") from error
         finally:
             self._connecting -= 1
+
+    def rest(self) -> None:
+        """See `lending.Lendable`."""
+        self.calls.questions.cancel_all()
 
     def _framed(self, body: bytes) -> bytes:
         """A message as a whole request."""

@@ -13,7 +13,7 @@ from plughub.upstream.lines import KEPT, Lines, NoisyLines, Throttle
 from plughub.upstream.noise import RATE
 from plughub.upstream.processes import Process
 from plughub.upstream.redact import Redactor
-from plughub.upstream.target import Answer, Ask, Facts, Hooks, Target
+from plughub.upstream.target import Answer, Ask, Facts, Hooks, Peer, Target
 
 LAST_LINES = 20
 # How long the other half of an end may take: the exit after the closed pipe, the last answers after the exit.
@@ -57,6 +57,7 @@ class StdioUpstream:
         self._settings = settings
         self._hooks = hooks
         self.redact = Redactor(target)
+        self.peer: Peer | None = None
         self.calls = Calls(target, hooks, self.redact, self, most=settings.max_in_flight, max_bytes=settings.max_message_bytes)
         self._process = process
         self._on_end = on_end
@@ -123,6 +124,10 @@ class StdioUpstream:
         """Send what wants no answer; left out when the child does not read."""
         if self.ended is None and self._input.waiting is None:
             self._write(data)
+
+    def rest(self) -> None:
+        """See `lending.Lendable`."""
+        self.calls.questions.cancel_all()
 
     def _write(self, data: bytes) -> None:
         if b"\n" in data or b"\r" in data:  # between the tokens of values that came pretty-printed

@@ -9,11 +9,12 @@ from plughub.settings import Settings
 from plughub.upstream.backoff import HEALTHY_S, Backoff
 from plughub.upstream.handshake import OtherTransport, shake_stdio
 from plughub.upstream.http import HttpUpstream
+from plughub.upstream.lending import Lendable, Lending
 from plughub.upstream.processes import Processes
 from plughub.upstream.redact import Redactor
 from plughub.upstream.sse import SseUpstream
 from plughub.upstream.stdio import StdioUpstream
-from plughub.upstream.target import Era, Hooks, Target, Transport
+from plughub.upstream.target import Era, Hooks, Peer, Target, Transport
 
 Connection = StdioUpstream | HttpUpstream | SseUpstream
 # Connecting is cheap: a remote server that is back is found soon. A command that fails is not started all the time.
@@ -42,6 +43,7 @@ class Supervisor:
         self._starting: asyncio.Task[Connection] | None = None
         self._leaving: set[Connection] = set()  # over for new calls, with some still under way
         self._closed = False
+        self.lending = Lending(self._connect_for, _end)
         self._live_since = 0.0
         self._handshakes = 0
         self._used_at = 0.0
@@ -107,26 +109,32 @@ class Supervisor:
         self._backoff.failed(reason)
         self._hooks.status(self.target, "error", reason)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, peer: Peer | None = None) -> Connection:
+        """A connection with its handshake, made for `peer`, or for all who declare nothing."""
         if self.target.transport == "STDIO":
-            return await self._start_stdio()
-        return await self._start_remote()
+            return await self._start_stdio(peer)
+        return await self._start_remote(peer)
+
+    async def _connect_for(self, peer: Peer) -> Connection:
+        if self._closed:
+            raise UpstreamUnreachable(ENDED, executed="no")
+        return await self._connect(peer)
 
     @property
     def _start_timeout_s(self) -> float:
         return self.target.start_timeout_s or self._settings.start_timeout_s
 
-    async def _start_stdio(self) -> StdioUpstream:
+    async def _start_stdio(self, peer: Peer | None) -> StdioUpstream:
         """A child and its handshake; when it leaves at the sight of the first message, a second one gets that of the other era."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._start_timeout_s
-        upstream = await self._spawn()
+        upstream = await self._spawn(peer)
         try:
             return await self._shake(upstream, self._start_timeout_s, self._era)
         except UpstreamUnreachable:
             if upstream.ended == START_FAILED:  # it did not leave by itself
                 raise
-        upstream = await self._spawn()
+        upstream = await self._spawn(peer)
         return await self._shake(upstream, max(0.001, until - loop.time()), None if self._era == "legacy" else "legacy")
 
     async def _shake(self, upstream: StdioUpstream, timeout_s: float, known: Era | None) -> StdioUpstream:
@@ -137,9 +145,10 @@ class Supervisor:
             raise
         return upstream
 
-    async def _spawn(self) -> StdioUpstream:
+    async def _spawn(self, peer: Peer | None) -> StdioUpstream:
         process = await self._processes.spawn(self.target.command, (*self.target.args, *self.target.secret_args), self.target.env)
         upstream = StdioUpstream(self.target, self._settings, self._hooks, process, self._on_end)
+        upstream.peer = peer
         try:
             await upstream.open()
         except BaseException:
@@ -147,16 +156,16 @@ class Supervisor:
             raise
         return upstream
 
-    async def _start_remote(self) -> HttpUpstream | SseUpstream:
+    async def _start_remote(self, peer: Peer | None) -> HttpUpstream | SseUpstream:
         """By the transport registered, or found last time; a server that refuses it as strangers do is tried by the other one."""
         loop, first = asyncio.get_running_loop(), self._spoken
         until = loop.time() + self._start_timeout_s
         try:
-            return await self._open(first, self._start_timeout_s)
+            return await self._open(first, self._start_timeout_s, peer)
         except OtherTransport as refused:
             other: Transport = "SSE" if first == "STREAMABLE_HTTP" else "STREAMABLE_HTTP"
             try:
-                upstream = await self._open(other, max(0.001, until - loop.time()))
+                upstream = await self._open(other, max(0.001, until - loop.time()), peer)
             except (OtherTransport, UpstreamTimeout):
                 raise refused from None
             except UpstreamUnreachable as error:
@@ -166,12 +175,13 @@ class Supervisor:
             self._hooks.log(self.target, f"plughub: the server speaks {_SPOKEN[other]}; it is registered as {self.target.transport}")
         return upstream
 
-    async def _open(self, transport: Transport, timeout_s: float) -> HttpUpstream | SseUpstream:
+    async def _open(self, transport: Transport, timeout_s: float, peer: Peer | None) -> HttpUpstream | SseUpstream:
         upstream: HttpUpstream | SseUpstream
         if transport == "SSE":
             upstream = SseUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
         else:
             upstream = HttpUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
+        upstream.peer = peer
         try:
             await (upstream.open(timeout_s) if isinstance(upstream, SseUpstream) else upstream.open(timeout_s, self._era))
         except BaseException:
@@ -230,10 +240,11 @@ class Supervisor:
             await _end(live, reason)
         for connection in self._leaving:
             await _end(connection, reason)
+        await self.lending.aclose(reason)
 
 
-async def _end(live: Connection, reason: str) -> None:
+async def _end(live: Lendable, reason: str) -> None:
     if isinstance(live, StdioUpstream):
         live.stop(reason)
-    else:
+    elif isinstance(live, HttpUpstream | SseUpstream):
         await live.aclose(reason)
