@@ -35,7 +35,7 @@ async def add_numbers(client: Client, context: Json) -> None:
 async def call_all(client: Client, context: Json) -> None:
     """Every tool that is listed, with a text for each parameter."""
     for tool in (await client.list_tools()).tools:
-        await client.call_tool(tool.name, {name: "us-west1" for name in tool.input_schema.get("properties", {})})
+        await client.call_tool(tool.name, dict.fromkeys(tool.input_schema.get("properties", {}), "us-west1"))
 
 
 async def call_named(client: Client, context: Json) -> None:

@@ -57,10 +57,18 @@ def read(folder: Path) -> Results:
     for path in sorted(folder.rglob("checks.json")):
         match = FOLDER.fullmatch(str(path.parent.relative_to(folder)))
         assert match, f"a folder of no scenario: {path.parent}"
-        for check in json.loads(path.read_text()):
+        for check in _written(path):
             if check["id"] not in TRACE or check["status"] == "FAILURE":
                 found[Check(match["scenario"], check["id"], check["name"])].append(check["status"])
     return {check: " ".join(sorted(statuses)) for check, statuses in found.items()}
+
+
+def _written(path: Path) -> list[Json]:
+    try:
+        checks: list[Json] = json.loads(path.read_text())
+    except ValueError:
+        return []  # The run was cut while it wrote.
+    return checks
 
 
 def differences(way: str, direct: Results, through: Results) -> list[Difference]:

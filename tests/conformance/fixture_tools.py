@@ -70,9 +70,7 @@ def image() -> types.ImageContent:
 
 def embedded(uri: str, mime_type: str, words: str) -> types.EmbeddedResource:
     """A resource within a result or a prompt."""
-    return types.EmbeddedResource(
-        type="resource", resource=types.TextResourceContents(uri=uri, mime_type=mime_type, text=words)
-    )
+    return types.EmbeddedResource(type="resource", resource=types.TextResourceContents(uri=uri, mime_type=mime_type, text=words))
 
 
 def answered(answers: dict[str, Json]) -> Blocks:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 READ_BYTES = 64 * 1024
 HEAD_BYTES = 64 * 1024
+FLUSH_S = 5
 
 
 class Shim:
@@ -52,8 +53,7 @@ class Shim:
             await self._link(reader, writer)
         finally:
             self._links.discard(link)
-            # What the hub said last may still wait to be sent.
-            writer.close()
+            await _closed(writer)
 
     async def _link(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
@@ -77,6 +77,14 @@ class Shim:
                 async for piece in _body(client, head):
                     to_hub.write(piece)
                     await to_hub.drain()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Let go of the client; what the hub said last may still wait to be sent."""
+    writer.close()
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), FLUSH_S)
+    writer.transport.abort()
 
 
 async def _answers(hub: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:

@@ -1,8 +1,13 @@
 """The official suite as a program: installed once, run for one server or one client scenario, its results read."""
 
+import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +26,16 @@ AUTH = "auth/"
 
 @dataclass(frozen=True)
 class Suite:
-    """Where it is installed."""
+    """Where it is installed, and when everything has to be over, by the monotonic clock."""
 
     folder: Path
+    deadline: float = math.inf
 
     @classmethod
-    def installed(cls) -> "Suite":
-        """Install it when it is missing."""
-        return cls(npm_folder("conformance", PINS) / "node_modules" / "@modelcontextprotocol" / "conformance")
+    def installed(cls, limit_s: float) -> "Suite":
+        """Install it when it is missing; the limit begins afterwards."""
+        folder = npm_folder("conformance", PINS) / "node_modules" / "@modelcontextprotocol" / "conformance"
+        return cls(folder, time.monotonic() + limit_s)
 
     def scored(self, leg: str, revision: str) -> list[str]:
         """What the revision requires of a `server` or a `client`, but for signing in."""
@@ -41,26 +48,37 @@ class Suite:
         self._run(command, out, SERVER_RUN_S, {})
         return compare.read(out)
 
-    def client(self, scenario: str, revision: str, out: Path, more: Mapping[str, str]) -> compare.Results:
+    def client(self, scenario: str, revision: str, out: Path, more: Mapping[str, str]) -> None:
         """Run one client scenario with our driver; `more` is its environment."""
         driver = f"{sys.executable} -m tests.conformance.client_driver"
         command = ["client", "--command", driver, "--scenario", scenario, "--spec-version", revision]
         self._run([*command, "--timeout", str(SCENARIO_MS), "-o", str(out)], out.with_name(f"{out.name}-{scenario}"), CLIENT_RUN_S, more)
-        return compare.read(out)
 
     def _run(self, command: list[str], log: Path, limit_s: float, more: Mapping[str, str]) -> None:
         whole = [str(NODE), str(self.folder / "dist" / "index.js"), *command]
+        limit_s = min(limit_s, self.deadline - time.monotonic())
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.with_name(f"{log.name}.log").open("w") as writing:
+            if limit_s <= 0:
+                writing.write("not run: the time is over\n")
+                return
             running = subprocess.Popen(
-                whole, cwd=ROOT, env={**environment(), **more}, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.STDOUT
+                whole,
+                cwd=ROOT,
+                env={**environment(), **more},
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             try:
                 running.wait(limit_s)
             except subprocess.TimeoutExpired:
-                writing.write(f"\ncut after {limit_s} s\n")
+                writing.write(f"\ncut after {limit_s:.0f} s\n")
             finally:
-                running.kill()
+                # The driver is a child of the suite's shell.
+                with suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
                 running.wait()
 
 
