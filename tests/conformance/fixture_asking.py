@@ -45,12 +45,15 @@ class Client:
         return getattr(self._ctx.session.client_capabilities, capability, None) is not None
 
     async def ask(self, questions: dict[str, Question]) -> dict[str, Json]:
-        """The answers under the questions' names. Raises MCPError -32021 for what the client did not declare, and InputNeeded."""
+        """The answers under the questions' names. Raises MCPError, when the client cannot answer, and InputNeeded."""
+        if not is_modern(self._ctx):
+            # Older servers seldom look at what was declared before they ask.
+            return await self._sent(questions)
         missing = sorted({NEEDED[question.method] for question in questions.values() if not self.has(NEEDED[question.method])})
         if missing:
             data = {"requiredCapabilities": {name: {} for name in missing}}
             raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, f"The client did not declare {', '.join(missing)}", data)
-        return self._told(questions) if is_modern(self._ctx) else await self._sent(questions)
+        return self._told(questions)
 
     def _told(self, questions: dict[str, Question]) -> dict[str, Json]:
         params = self._ctx.params or {}
@@ -64,15 +67,23 @@ class Client:
 
     async def _sent(self, questions: dict[str, Question]) -> dict[str, Json]:
         answers: dict[str, Json] = {}
+        refused: list[MCPError] = []
         related = ServerMessageMetadata(related_request_id=self._ctx.request_id)
 
         async def send(name: str, question: Question) -> None:
-            answer = await self._ctx.session.send_request(question, ANSWERS[question.method], metadata=related)
-            answers[name] = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
+            try:
+                answer = await self._ctx.session.send_request(question, ANSWERS[question.method], metadata=related)
+            except MCPError as error:
+                refused.append(error)
+            else:
+                answers[name] = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
 
+        # All at once, as a server does that does not care for the order.
         async with anyio.create_task_group() as group:
             for name, question in questions.items():
                 group.start_soon(send, name, question)
+        if refused:
+            raise refused[0]
         return answers
 
 
