@@ -11,10 +11,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test simulate check static lint format layers types contract docs bench lock clean
+.PHONY: help install run dev test simulate check static lint format layers types contract docs bench conformance lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(VENV)/.installed ## Make .venv with the hub in it, from requirements.lock
 
@@ -57,6 +57,9 @@ docs: dev ## Write docs/settings.md anew
 
 bench: dev ## Measure the hub against its targets; BENCH_ARGS="--quick"
 	$(BIN)/python -m benchmarks.hub $(BENCH_ARGS)
+
+conformance: dev ## Run the official conformance suite direct and through the hub; ARGS="--only http-2026"
+	$(BIN)/python -m tests.conformance.run $(ARGS)
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml

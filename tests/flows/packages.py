@@ -59,6 +59,14 @@ def install() -> Packages:
     )
 
 
+def npm_folder(name: str, pins: tuple[str, ...]) -> Path:
+    """A folder of their own with these npm packages and what they need, installed when it is missing."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _once(name, pins, _install_npm)
+
+
 def _once(name: str, pins: tuple[str, ...], work: Callable[[Path, tuple[str, ...]], None]) -> Path:
     folder, mark = CACHE / name, CACHE / name / "installed.json"
     if not mark.exists() or json.loads(mark.read_text()) != list(pins):
