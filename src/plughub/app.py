@@ -8,7 +8,7 @@ from functools import cache
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from plughub.api import contents, keys, lists, mcps, servers, system
+from plughub.api import contents, keys, lists, mcps, profiles, projects, servers, system
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.render import render_api, render_v1
@@ -85,6 +85,8 @@ def rows_of(hub: Hub) -> list[Route]:
         *servers.routes(tools),
         *lists.ROUTES,
         *contents.routes(hub),
+        *projects.ROUTES,
+        *profiles.ROUTES,
         *mcps.routes(tools),
         *keys.ROUTES,
         *endpoint.routes(hub),

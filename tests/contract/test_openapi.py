@@ -12,7 +12,7 @@ from plughub.api.openapi import build_openapi, render_openapi
 from plughub.door.routes import PUBLIC
 from tests.fakes.http_servers import HttpServer
 from tests.serving import FakeMcp, Served
-from tests.walks.rows import ROWS, Things, ask, name
+from tests.walks.rows import ROWS, Things, ask, name, placed
 
 pytestmark = pytest.mark.anyio
 FILE = Path(__file__).parents[2] / "contract" / "openapi.json"
@@ -64,7 +64,7 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
         async def new() -> Things:
             made = await served.register("Tour", server.url)
             key = await served.call("POST", "/api/auth/keys", {"name": "Tour"})
-            return Things(made["uuid"], key.json()["id"])
+            return await placed(served, made["uuid"], key.json()["id"])
 
         things = await new()
         for row in sorted(ROWS, key=lambda row: (row.method == "DELETE", row.path)):

@@ -3,7 +3,7 @@ unless its path names something new."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -26,7 +26,14 @@ DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
 SCOPED = tuple(row for row in CLOSED if row.scope != AUTHENTICATED)
 # The members of a path, and the members of a body that name something of the caller's.
-PATH_KINDS = {"uuid": "server", "mcp_id": "mcp", "key_id": "key"}
+PATH_KINDS = {
+    "uuid": "server",
+    "server_uuid": "server",
+    "mcp_id": "mcp",
+    "key_id": "key",
+    "project_uuid": "project",
+    "profile_uuid": "profile",
+}
 BODY_KINDS = {"mcp_id": "mcp"}
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
 
@@ -37,17 +44,31 @@ def name(row: Route) -> str:
 
 @dataclass
 class Things:
-    """Ids of one server and one key, real or not."""
+    """Ids of one server and one key, of a project, and of a profile in it that has the server by reference; real or not."""
 
     server: str
     key: str
+    project: str = field(default_factory=new_id)
+    profile: str = field(default_factory=new_id)
 
     def of(self, kind: str) -> str:
-        return {"server": self.server, "mcp": public_id("mcp", self.server), "key": self.key}[kind]
+        return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
+
+    def ids(self) -> list[str]:
+        return [*vars(self).values(), self.of("mcp")]
 
     @classmethod
     def missing(cls) -> "Things":
         return cls(new_id(), public_id("key", new_id()))
+
+
+async def placed(served: Served, server: str, key_id: str, name: str = "Place", key: str | None = None) -> Things:
+    """Things of which the server and the key are there already: the project and the profile are made, and the server put in."""
+    project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
+    profile = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()["uuid"]
+    put = await served.call("PUT", f"/api/profiles/{profile}/servers/{server}", {}, key=key)
+    assert put.status_code == 200, put.text
+    return Things(server, key_id, project, profile)
 
 
 def has_id(row: Route) -> bool:
