@@ -35,10 +35,9 @@ async def create_project(uow: UnitOfWork, caller: Caller, body: ProjectCreate) -
         "updated_at": now,
     }
     await store.insert_row(uow, project, {**values, "organization_id": caller.organization_id, "space_id": caller.space_id})
+    _emit(uow, PROJECT_CREATED, caller, values["id"], body.name)
     first = await add_profile(uow, caller, values["id"], body.name, "", is_default=True)
-    made = Project(**values, default_profile_id=first.id, profiles=(first,))
-    _emit(uow, PROJECT_CREATED, caller, made)
-    return made
+    return Project(**values, default_profile_id=first.id, profiles=(first,))
 
 
 async def list_projects(connection: AsyncConnection, caller: Caller, *, limit: int, offset: int) -> Page[Project]:
@@ -70,7 +69,7 @@ async def update_project(uow: UnitOfWork, caller: Caller, project_id: str, body:
         return before
     after = replace(before, **changes, updated_at=uow.clock.time())
     await store.update_row(uow, project, project_id, {**changes, "updated_at": after.updated_at})
-    _emit(uow, PROJECT_UPDATED, caller, after, list(changes))
+    _emit(uow, PROJECT_UPDATED, caller, project_id, after.name, list(changes))
     return after
 
 
@@ -90,7 +89,7 @@ async def delete_project(uow: UnitOfWork, caller: Caller, project_id: str, serve
     rows = await store.list_profiles_of(uow.connection, [project_id], None)
     await remove_profiles(uow, caller, rows, servers, "project", await store.default_profile_id(uow.connection, caller.space_id))
     await store.delete_rows(uow, project, [project_id])
-    _emit(uow, PROJECT_DELETED, caller, found)
+    _emit(uow, PROJECT_DELETED, caller, project_id, found.name)
 
 
 async def _with_profiles(connection: AsyncConnection, caller: Caller, rows: Sequence[RowMapping]) -> list[Project]:
@@ -101,8 +100,8 @@ async def _with_profiles(connection: AsyncConnection, caller: Caller, rows: Sequ
     return list(projects.values())
 
 
-def _emit(uow: UnitOfWork, name: str, caller: Caller, about: Project, changed: list[str] | None = None) -> None:
-    data: ProjectChanged = {"project_uuid": about.id, "name": about.name}
+def _emit(uow: UnitOfWork, event: str, caller: Caller, project_id: str, name: str, changed: list[str] | None = None) -> None:
+    data: ProjectChanged = {"project_uuid": project_id, "name": name}
     if changed:
         data["changed"] = changed
-    uow.emit(name, space_id=caller.space_id, data=data)
+    uow.emit(event, space_id=caller.space_id, data=data)
