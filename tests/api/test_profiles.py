@@ -2,7 +2,7 @@
 
 import pytest
 
-from plughub.api.models import ProfileList, ProfileOut, ProjectList, ProjectOut, ServersInProfile
+from plughub.api.profile_shapes import ProfileList, ProfileOut, ProjectList, ProjectOut, ServersInProfile
 from tests.serving import Json, Served
 
 pytestmark = pytest.mark.anyio

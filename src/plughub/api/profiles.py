@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
-from plughub.api.models import ProfileList, ProfileOut, ServerInProfile, ServersInProfile
+from plughub.api.profile_shapes import ProfileList, ProfileOut, ServerInProfile, ServersInProfile
 from plughub.api.projects import WithServers
 from plughub.api.reply import Offset, PageLimit, reply, uuid_or_404
 from plughub.door.routes import Route

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 
 from plughub.api.framework import CallerDep, ReadDep, UowDep
-from plughub.api.models import ProjectList, ProjectOut
+from plughub.api.profile_shapes import ProjectList, ProjectOut
 from plughub.api.reply import Offset, PageLimit, reply, uuid_or_404
 from plughub.door.routes import Route
 from plughub.kit.clock import rfc3339
