@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -275,11 +276,13 @@ async def test_removals_moves_and_settings_at_the_same_time_leave_every_server_a
     for _ in range(3):
         profile = await desk.profile(caller, "busy")
         servers = [await desk.server(caller, "s", profile_uuid=profile.id) for _ in range(3)]
-        outside = await desk.server(caller, "outside")
+        outside, guest = await desk.server(caller, "outside"), await desk.server(caller, "guest")
+        await desk.put(caller, profile.id, guest.id)
         done = await asyncio.gather(
             desk.remove(caller, profile.id, "move"),
             *(desk.put(caller, profile.id, server.id, enabled=False) for server in servers),
             desk.put(caller, profile.id, outside.id),
+            desk.work(partial(delete_server, caller=caller, server_id=guest.id)),
             desk.move(caller, outside, profile),
             desk.server(caller, "late", profile_uuid=profile.id),
             return_exceptions=True,

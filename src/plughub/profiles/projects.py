@@ -81,7 +81,7 @@ async def delete_project(uow: UnitOfWork, caller: Caller, project_id: str, serve
     """
     require_all_servers(caller)
     first = await get_project(uow.connection, caller, project_id)
-    await store.lock_homes(uow, [found.id for found in first.profiles])
+    await store.lock_servers(uow, [found.id for found in first.profiles])
     await store.lock_space(uow, caller.space_id)
     found = await get_project(uow.connection, caller, project_id)
     if found.is_default:

@@ -111,7 +111,7 @@ async def delete_profile(uow: UnitOfWork, caller: Caller, profile_id: str, serve
     """
     require_all_servers(caller)
     await _row(uow.connection, caller, profile_id)
-    await store.lock_homes(uow, [profile_id])
+    await store.lock_servers(uow, [profile_id])
     await store.lock_space(uow, caller.space_id)
     row = await _row(uow.connection, caller, profile_id)
     if row["is_default"]:

@@ -17,10 +17,11 @@ async def lock_space(uow: UnitOfWork, space_id: str) -> None:
     await uow.execute(select(space.c.id).where(space.c.id == space_id).with_for_update(key_share=True))
 
 
-async def lock_homes(uow: UnitOfWork, profile_ids: Sequence[str]) -> None:
-    """Hold the servers at home in the profiles, before the space: whoever changes a server takes both in this order."""
-    query = select(server.c.id).where(server.c.profile_id.in_(profile_ids)).order_by(server.c.id).with_for_update()
-    await uow.execute(query)
+async def lock_servers(uow: UnitOfWork, profile_ids: Sequence[str]) -> None:
+    """Hold the servers of the profiles, before the space: whoever changes a server takes both in this order."""
+    spoken_of = select(profile_server.c.server_id).where(profile_server.c.profile_id.in_(profile_ids))
+    of_them = or_(server.c.profile_id.in_(profile_ids), server.c.id.in_(spoken_of))
+    await uow.execute(select(server.c.id).where(of_them).order_by(server.c.id).with_for_update())
 
 
 async def lock_server(uow: UnitOfWork, server_id: str, space_id: str) -> RowMapping | None:
