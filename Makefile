@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test check static lint format layers types contract docs bench lock clean
+.PHONY: help install run dev test simulate check static lint format layers types contract docs bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ dev: $(VENV)/.dev ## Add what tests and checks need, from requirements-dev.lock
 
 test: dev ## Run the tests; ARGS="tests/keys -k revoked" go to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+simulate: dev ## Run the hub through random storms: SEEDS=0:500, or one of them again: SEEDS=7
+	SEEDS=$(or $(SEEDS),0:200) $(BIN)/python -m pytest -q tests/simulation -k storm $(ARGS)
 
 check: static contract test ## Everything that CI checks but the benchmark
 

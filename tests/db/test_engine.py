@@ -165,6 +165,40 @@ async def test_request_cut_off_in_its_block_rolls_back_and_frees_the_lock(databa
         assert await count(database) == before
 
 
+@pytest.mark.requirement("data.sqlite-writers-queue")
+async def test_request_cut_off_in_a_statement_leaves_nothing_locked(database: Database, tenant: Organization) -> None:
+    async def ask() -> None:
+        async with database.unit_of_work() as uow:
+            await add_project(uow, tenant, "cut")
+            await uow.execute(select(project.c.id))
+            await uow.execute(select(project))
+            await asyncio.Event().wait()
+
+    before, held = await count(database), []
+    for steps in range(20):
+        task = asyncio.create_task(ask())
+        for _ in range(steps):
+            await count(database)
+        task.cancel()
+        await asyncio.wait([task])
+        held.append(task)  # and with it the traceback, with the cursor of the statement
+        with anyio.fail_after(5):
+            async with database.unit_of_work() as uow:
+                await uow.execute(select(project.c.id))
+    for turns in range(60):
+        task = asyncio.create_task(ask())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        held.append(task)
+        with anyio.fail_after(5):
+            async with database.unit_of_work() as uow:
+                await uow.execute(select(project.c.id))
+    assert all(task.cancelled() for task in held)
+    assert await count(database) == before
+
+
 @pytest.mark.requirement("data.event-numbers-follow-commits")
 async def test_numbers_are_without_gap_and_a_reader_by_number_misses_nothing(database: Database, tenant: Organization) -> None:
     """Writers commit as fast as they can; a reader follows by the last number it saw. Nothing may appear behind it."""

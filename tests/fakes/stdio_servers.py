@@ -1,6 +1,7 @@
 """A well-behaved STDIO server with unusual tools: `python stdio_servers.py ERA [FLAG…]`. Standard library only.
 
-ERA is `legacy`, `modern` (refuses `initialize`), `dual`, or `shy` (leaves when the first message is not `initialize`).
+ERA is `legacy`, `modern` (refuses `initialize`), `dual`, `shy` (leaves when the first message is not `initialize`) or `proud` (leaves
+when it is). `@FILE` reads it from a file.
 """
 
 import json
@@ -164,14 +165,17 @@ def handle(era: str, message: dict[str, Any]) -> None:
 def main(era: str, *flags: str) -> None:
     if "stubborn" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if era.startswith("@"):
+        with open(era[1:]) as file:
+            era = file.read()
     sys.stderr.write("fake server speaking\n")
     sys.stderr.flush()
     for line in sys.stdin.buffer:
         message = json.loads(line)
-        if era == "shy":
-            if message.get("method") != "initialize":
-                sys.exit("expected initialize")
-            era = "legacy"
+        if era in ("shy", "proud"):
+            if (message.get("method") == "initialize") is not (era == "shy"):
+                sys.exit("expected something else")
+            era = "legacy" if era == "shy" else "modern"
         if "method" not in message:
             state["replies"].append(message)
         elif "id" in message:

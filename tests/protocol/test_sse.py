@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plughub.protocol.sse import SseEvent, SseParser, SseTooLarge
+from plughub.protocol.sse import KEPT, SseEvent, SseOverlong, SseParser, SseTooLarge
 
 LIMIT = 10_000
 
@@ -69,6 +69,34 @@ def test_the_bound_is_for_one_event_not_for_the_stream() -> None:
     assert len(parse(*[b"data: " + b"x" * 1000 + b"\n\n"] * 50)) == 50
 
 
+def test_comments_between_events_add_up_to_nothing() -> None:
+    assert parse(*[b": keep-alive\n"] * LIMIT, b"data: x\n\n") == [SseEvent(b"message", b"x", None)]
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        [b"data: " + b"x" * LIMIT, b"yz\n", b"\n"],
+        [b"data: x\n"] * LIMIT + [b"data: yz\r\n", b"\r\n"],
+        [b"data: ", *[b"x"] * (2 * LIMIT), b"yz\r", b"\n\r", b"\n"],
+        [b"data: " + b"x" * (LIMIT - 7) + b"\n\n"],
+        [b"data: " + b"x" * (LIMIT - 9) + b"yz\n" + b"\n"],
+    ],
+)
+def test_an_event_over_the_bound_is_skipped_where_that_is_asked_for(long: list[bytes]) -> None:
+    parser = SseParser(LIMIT, skip=True)
+    chunks = [b"data: a\n\nevent: e\nid: 7\n", *long, b"data: b\n\n"]
+    first, skipped, last = [event for part in chunks for event in parser.feed(part)]
+    assert (first.data, last) == (b"a", SseEvent(b"message", b"b", None))
+    if isinstance(skipped, SseOverlong):
+        assert (skipped.event, skipped.id) == (b"e", b"7")
+        assert skipped.size > LIMIT
+        assert len(skipped.data) <= KEPT and len(skipped.tail) <= KEPT
+        assert skipped.tail.endswith((b"yz", b"x"))
+    else:
+        assert len(skipped.data) <= LIMIT
+
+
 def oracle(stream: bytes) -> list[tuple[bytes, bytes, bytes | None]]:
     """The specification's algorithm on the whole stream at once."""
     events = []
@@ -101,3 +129,14 @@ def test_the_pieces_never_matter(stream: bytes, cuts: list[int]) -> None:
     at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     chunks = [stream[start:end] for start, end in itertools.pairwise(at)]
     assert [(event.event, event.data, event.id) for event in parse(*chunks)] == oracle(stream)
+
+
+@given(st.lists(PIECES.filter(lambda piece: b"\r" not in piece), max_size=40).map(b"".join), st.lists(st.integers(0, 200), max_size=8))
+def test_the_pieces_never_matter_to_what_is_skipped(stream: bytes, cuts: list[int]) -> None:
+    def heard(chunks: list[bytes]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        parser = SseParser(16, skip=True)
+        events = [event for part in chunks for event in parser.feed(part)]
+        return [(event.event, None if isinstance(event, SseOverlong) else event.data, event.id) for event in events]
+
+    at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    assert heard([stream[start:end] for start, end in itertools.pairwise(at)]) == heard([stream])

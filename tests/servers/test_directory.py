@@ -42,8 +42,10 @@ async def test_target_holds_all_that_is_needed_to_reach_the_server(
     assert (target.server_id, target.space_id, target.organization_id, target.slug) == (server.id, caller.space_id, operator.id, "s")
     assert (target.transport, target.command, target.args, target.secret_args) == ("STDIO", "npx", ("-y",), ("s",))
     assert (target.env, target.revision) == ({"A": "b"}, 1)
-    web = await create(database, sealer, caller, url="http://h", headers={"K": "v"})
+    assert target.call_timeout_s is target.start_timeout_s is None
+    web = await create(database, sealer, caller, url="http://h", headers={"K": "v"}, call_timeout_ms=1500, startTimeoutMs=250)
     target = await directory.visible(caller, web.id)
+    assert (target.call_timeout_s, target.start_timeout_s) == (1.5, 0.25)
     assert (target.url, target.headers, target.command) == ("http://h", {"K": "v"}, "")
 
 

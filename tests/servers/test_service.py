@@ -162,6 +162,19 @@ async def test_update_merges_and_a_new_configuration_is_a_new_revision(desk: Des
     assert await desk.update(caller, server, name=after.name, config={"command": "npx"}) == after
 
 
+@pytest.mark.requirement("servers.own-times")
+async def test_times_of_a_server_are_kept_and_their_change_is_no_new_revision(desk: Desk, operator: Organization) -> None:
+    caller = operator.founder()
+    for base in (HTTP, STDIO):
+        server = await desk.create(caller, base)
+        assert "call_timeout_ms" not in server.config
+        slower = await desk.update(caller, server, config={"callTimeoutMs": 300_000, "start_timeout_ms": 1})
+        assert slower.config == {**server.config, "call_timeout_ms": 300_000, "start_timeout_ms": 1}
+        assert slower.revision == 1
+        assert (await desk.get(caller, server)).config == slower.config
+        assert (await desk.update(caller, slower, config={"call_timeout_ms": None, "startTimeoutMs": None})).config == server.config
+
+
 async def test_another_type_begins_with_an_empty_configuration(desk: Desk, operator: Organization) -> None:
     caller = operator.founder()
     server = await desk.create(caller, STDIO)
@@ -227,6 +240,11 @@ async def test_a_change_is_read_in_both_spellings(desk: Desk, tenant: Organizati
         (STDIO, {"config": {"command": "x", "env": {"A=B": "c"}}}, "config.env"),
         (STDIO, {"config": {"command": "x", "env": {"A": 1}}}, "config.env.A"),
         (STDIO, {"config": "npx"}, "config"),
+        (HTTP, {"config": {"url": "http://h", "call_timeout_ms": 0}}, "config.call_timeout_ms"),
+        (HTTP, {"config": {"url": "http://h", "call_timeout_ms": True}}, "config.call_timeout_ms"),
+        (HTTP, {"config": {"url": "http://h", "callTimeoutMs": 300_001}}, "config.callTimeoutMs"),
+        (STDIO, {"config": {"command": "x", "start_timeout_ms": "5"}}, "config.start_timeout_ms"),
+        (STDIO, {"config": {"command": "x", "start_timeout_ms": 1.5}}, "config.start_timeout_ms"),
         (HTTP, {"name": "  "}, "name"),
         (HTTP, {"type": "stdio"}, "type"),
         (HTTP, {"colour": "red"}, "colour"),
@@ -281,16 +299,18 @@ async def test_every_change_is_told_with_its_names(desk: Desk, tenant: Organizat
     server = await desk.create(caller)
     await desk.update(caller, server, name="Web")
     await desk.update(caller, server, name="New", config={"headers": {"A": "b"}})
+    await desk.update(caller, server, name="Newer", config={"call_timeout_ms": 5})
     await desk.delete(caller, server)
     async with desk.database.read() as connection:
         told = await list_since(connection, tenant.live_space_id, 0)
     assert [(event.name, event.data.get("changed")) for event in told] == [
         ("server.created", None),
         ("server.updated", ["name", "config"]),
+        ("server.updated", ["name", "call_timeout_ms"]),
         ("server.deleted", None),
     ]
     assert {event.server_id for event in told} == {server.id}
-    assert told[2].data == {"server_uuid": server.id, "name": "New", "slug": "web", "type": "STREAMABLE_HTTP"}
+    assert told[3].data == {"server_uuid": server.id, "name": "Newer", "slug": "web", "type": "STREAMABLE_HTTP"}
 
 
 def test_disabled_server_is_shown_as_disabled_whatever_it_was() -> None:

@@ -52,7 +52,8 @@ def stdio(*args: str, slug: str = "fake", script: str = "stdio_servers.py", revi
 
 
 def http(url: str, slug: str = "fake", **more: Any) -> Target:
-    return Target(slug, "space", "org", slug, "STREAMABLE_HTTP", **({"revision": 1, "url": url, "private_networks": None} | more))
+    defaults = {"transport": "STREAMABLE_HTTP", "revision": 1, "url": url, "private_networks": None}
+    return Target(slug, "space", "org", slug, **(defaults | more))
 
 
 def tool(name: str, timeout_s: float = 10, notify: Notify | None = None, **arguments: Any) -> Ask:

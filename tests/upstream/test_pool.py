@@ -188,11 +188,6 @@ async def test_a_caller_in_a_hurry_leaves_and_the_start_goes_on(pool: Pool, hook
     assert await pool.get(stdio("slow", script="bad_stdio.py"), timeout_s=0.05) is pool.ready(stdio("slow", script="bad_stdio.py"))
 
 
-async def test_the_type_sse_is_refused_in_words(pool: Pool) -> None:
-    with pytest.raises(UpstreamUnreachable, match="SSE are not supported yet"):
-        await pool.get(Target("id", "space", "org", "old", "SSE", 1, url="http://a.test/sse"))
-
-
 async def test_one_bad_server_does_not_hold_up_another(pool: Pool) -> None:
     stuck = asyncio.ensure_future(pool.get(stdio("silent", script="bad_stdio.py", slug="stuck")))
     down = asyncio.ensure_future(pool.get(http("http://127.0.0.1:1/mcp", slug="down")))

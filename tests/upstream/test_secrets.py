@@ -201,3 +201,28 @@ async def test_the_error_of_a_call_is_payload_and_passes_as_it_came(pool: Pool, 
     server.answer = leaking(LEAKS["error"], 6)
     answer = await upstream.request(tool("x"))
     assert answer.error is not None and b"QZe-header-value" in answer.error
+
+
+SSE_LEAKS: dict[str, Callable[[str], bytes]] = {
+    "endpoint elsewhere": lambda text: SSE_HEAD + chunk(b"event: endpoint\ndata: http://" + text.encode() + b".b.test/\n\n"),
+    "content type": lambda text: reply(200, b"x", kind=f"text/{text}"),
+    "redirect": lambda text: reply(307, headers={"Location": f"https://b.test/{text}"}),
+    "status 401": lambda text: reply(401, text.encode(), "text/html"),
+    "garbage": lambda text: text.encode() + b"\r\n\r\n",
+}
+
+
+@pytest.mark.requirement("http.logs-without-secrets")
+@pytest.mark.parametrize("place", SSE_LEAKS)
+async def test_an_old_server_tells_nothing_it_was_sent(pool: Pool, server: HttpServer, hooks: Recorder, place: str) -> None:
+    secret = HEADERS[next(iter(HEADERS))]
+
+    async def leak(seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
+        return SSE_LEAKS[place](secret) if seen.method == "GET" else reply(405)
+
+    server.answer = leak
+    with pytest.raises(HubError) as failed:
+        await pool.get(http(server.url, transport="SSE", headers=HEADERS))
+    texts = [*caused(failed.value), *hooks.lines, str(hooks.statuses)]
+    assert [text for text in texts if secret.lower() in text.lower()] == []
+    assert place in ("status 401", "garbage") or any("***" in text for text in texts)

@@ -93,7 +93,7 @@ async def test_answers_reach_their_own_callers_in_any_order(pool: Pool) -> None:
         for key in "abc":
             group.start_soon(hold, key)
         with anyio.fail_after(5):
-            while len(upstream._pending) < 3:  # type: ignore[attr-defined]
+            while len(upstream.calls.pending) < 3:  # type: ignore[attr-defined]
                 await anyio.lowlevel.checkpoint()
         for key in "cab":
             await call(upstream, "release", key=key)
@@ -169,7 +169,7 @@ async def test_calls_over_the_bound_are_refused_at_once(pool: Pool, settings: Se
     async with anyio.create_task_group() as group:
         for number in range(settings.max_in_flight):
             group.start_soon(partial(call, upstream, "hold", key=str(number)))
-        while len(upstream._pending) < settings.max_in_flight:  # type: ignore[attr-defined]
+        while len(upstream.calls.pending) < settings.max_in_flight:  # type: ignore[attr-defined]
             await anyio.lowlevel.checkpoint()
         with pytest.raises(Unavailable, match="8 calls"):
             await call(upstream, "echo", text="one more")

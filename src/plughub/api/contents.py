@@ -50,7 +50,7 @@ class ContentsDoor:
         target = await self._target(request, parse_uuid(request.values[0]))
         body = await read_body(request, _READ_FIELDS, self._hub.settings.max_body_bytes)
         uri = text_field(body, "uri")
-        wanted = _Wanted(target, "resources/read", uri, {"uri": body["uri"]}, self._timeout_s(body, "timeout_ms"))
+        wanted = _Wanted(target, "resources/read", uri, {"uri": body["uri"]}, self._timeout_s(body, "timeout_ms", target))
         await request.respond(200, _with_metadata(*await self._timed(request, wanted), request, wanted, b"uri"))
 
     async def read_mcp_resource(self, request: Request) -> None:
@@ -58,7 +58,7 @@ class ContentsDoor:
         body = await read_body(request, _V1_READ_FIELDS, self._hub.settings.max_body_bytes)
         public, uri = text_field(body, "mcp_id"), text_field(body, "uri")
         target = await self._target(request, parse_public_id("mcp", public))
-        wanted = _Wanted(target, "resources/read", uri, {"uri": body["uri"]}, self._timeout_s(body, "timeout"))
+        wanted = _Wanted(target, "resources/read", uri, {"uri": body["uri"]}, self._timeout_s(body, "timeout", target))
         result, _ = await self._timed(request, wanted)
         await request.respond(200, b'{"success":true,"data":{"contents":%b}}' % _member(result, "contents"))
 
@@ -68,7 +68,7 @@ class ContentsDoor:
         body = await read_body(request, _GET_FIELDS, self._hub.settings.max_body_bytes)
         name = request.values[1]
         params: dict[str, RawJson] = {"name": msgspec.json.encode(name), "arguments": object_field(body, "arguments")}
-        wanted = _Wanted(target, "prompts/get", name, params, self._timeout_s(body, "timeout_ms"))
+        wanted = _Wanted(target, "prompts/get", name, params, self._timeout_s(body, "timeout_ms", target))
         await request.respond(200, _with_metadata(*await self._timed(request, wanted), request, wanted, b"prompt"))
 
     async def _target(self, request: Request, server_id: str | None) -> Target:
@@ -76,8 +76,8 @@ class ContentsDoor:
             raise ServerNotFound
         return await self._hub.exchange.target(request.known_caller(), server_id)
 
-    def _timeout_s(self, body: dict[str, bytes], field: str) -> float:
-        return timeout_field(body, field, self._hub.settings.call_timeout_s)
+    def _timeout_s(self, body: dict[str, bytes], field: str, target: Target) -> float:
+        return timeout_field(body, field, target.call_timeout_s or self._hub.settings.call_timeout_s)
 
     async def _timed(self, request: Request, wanted: _Wanted) -> tuple[RawJson, int]:
         """The server's result, and the milliseconds that it took."""

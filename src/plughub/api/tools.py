@@ -72,9 +72,7 @@ class ToolDoor:
                 )
             )
 
-        await self._run(
-            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout_ms", self._hub.settings.call_timeout_s), shape)
-        )
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout_ms", target), shape))
 
     async def invoke(self, request: Request) -> None:
         """POST /v1/mcp/invoke"""
@@ -100,9 +98,10 @@ class ToolDoor:
             }
             return b'{"success":true,"data":{"result":%b,"metadata":%b}}' % (result.result, msgspec.json.encode(metadata))
 
-        await self._run(
-            request, _Wanted(target, tool, arguments, timeout_field(body, "timeout", self._hub.settings.call_timeout_s), shape, context)
-        )
+        await self._run(request, _Wanted(target, tool, arguments, self._timeout_s(body, "timeout", target), shape, context))
+
+    def _timeout_s(self, body: dict[str, bytes], field: str, target: Target) -> float:
+        return timeout_field(body, field, target.call_timeout_s or self._hub.settings.call_timeout_s)
 
     async def _run(self, request: Request, wanted: _Wanted) -> None:
         if b"text/event-stream" in request.headers.get(b"accept", b""):

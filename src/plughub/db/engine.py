@@ -172,6 +172,12 @@ def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
         # IMMEDIATE: a transaction that reads first and writes later would fail when another has written in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    @event.listens_for(writer.sync_engine, "invalidate")
+    def _invalidated(connection: DBAPIConnection, _record: Any, _error: BaseException | None) -> None:
+        # A statement that is cut off costs its connection. Closing alone would not end the transaction while anybody still
+        # holds the statement's cursor, be it a traceback: the file would stay locked for everybody.
+        connection.rollback()
+
     return writer, reader
 
 

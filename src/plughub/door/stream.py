@@ -88,6 +88,8 @@ async def streamed(request: Request, feed: Feed, work: Coroutine[Any, Any, T], *
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: when the client has left, nobody is there to hear it
 
 
 async def _send_all(request: Request, feed: Feed, *, idle: bool) -> None:

@@ -135,9 +135,10 @@ class Lists:
         """All pages put together, and for how many seconds they hold."""
         items: list[Item] = []
         ttl_s, cursor = _KEEP_S, None
+        timeout_s = target.start_timeout_s or self._timeout_s
         for _ in range(_MAX_PAGES):
             params: dict[str, RawJson] = {"cursor": cursor} if cursor is not None else {}
-            done = await self._exchange.exchange(caller, target, Call(self._kind.method, params, "", "catalog", self._timeout_s))
+            done = await self._exchange.exchange(caller, target, Call(self._kind.method, params, "", "catalog", timeout_s))
             if done.answer.result is None:
                 if (self._kind.optional or not announced) and code_of(done.answer.error) == NO_METHOD:
                     return [], _KEEP_S

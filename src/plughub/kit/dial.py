@@ -36,6 +36,14 @@ PRIVATE = _table(
 _CARRIERS = ((ip_network("::/96"), 0), (ip_network("::ffff:0:0:0/96"), 0), (ip_network("64:ff9b::/96"), 0), (ip_network("2002::/16"), 80))
 
 
+# A peer that vanished without a word is noticed within two minutes, on streams too that may be silent for hours.
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)  # not everywhere
+]
+
+
 class DialRefused(OSError):
     """The address is not one that may be connected to; the text says which and why."""
 
@@ -100,6 +108,8 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, entries: Sequence[_Ent
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in _KEEP_ALIVE:
+                sock.setsockopt(level, option, value)
             async with asyncio.timeout(timeout_s / len(entries)):
                 await loop.sock_connect(sock, address)
             return sock

@@ -26,9 +26,10 @@ class Asking:
     request_id: str
     notify: Notify | None
 
-    def call(self, hub: Hub, name: str | None, params: dict[str, RawJson]) -> Call:
-        """The call that the exchange makes of it."""
-        return Call(self.message.method, params, self.request_id, "mcp", hub.settings.call_timeout_s, name, self.message.meta, self.notify)
+    def call(self, hub: Hub, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
+        """The call of `target` that the exchange makes of it."""
+        timeout_s = target.call_timeout_s or hub.settings.call_timeout_s
+        return Call(self.message.method, params, self.request_id, "mcp", timeout_s, name, self.message.meta, self.notify)
 
 
 class View(Protocol):
@@ -77,7 +78,7 @@ class Everything:
         name = await self._hub.catalog.resolve(asking.caller, target, tail, whole)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
         params["name"] = msgspec.json.encode(name)
-        return await self._hub.exchange.call_tool(asking.caller, target, asking.call(self._hub, name, params))
+        return await self._hub.exchange.call_tool(asking.caller, target, asking.call(self._hub, target, name, params))
 
 
 class OneServer:
@@ -94,13 +95,13 @@ class OneServer:
     async def list_tools(self, asking: Asking) -> Exchanged:
         """The server's page, cursor and all."""
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        return await self._hub.exchange.exchange(asking.caller, self._target, asking.call(self._hub, None, params))
+        return await self._hub.exchange.exchange(asking.caller, self._target, asking.call(self._hub, self._target, None, params))
 
     async def call_tool(self, asking: Asking) -> Exchanged:
         """The server's tool; an unknown name is the server's to judge."""
         name = _tool_name(asking.message)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        return await self._hub.exchange.call_tool(asking.caller, self._target, asking.call(self._hub, name, params))
+        return await self._hub.exchange.call_tool(asking.caller, self._target, asking.call(self._hub, self._target, name, params))
 
 
 def _tool_name(message: Message) -> str:

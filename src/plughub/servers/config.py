@@ -1,7 +1,8 @@
 """A server's configuration: what is shown of it, how a change is merged in, and its slug. Pure functions.
 
 The stored form is `{command, args, env, secret_args}` for STDIO (`secret_args` follow `args` on the command line) and
-`{url, headers}` for the others. Shown as `***`: every value of env and headers, secret_args, userinfo and query of the url.
+`{url, headers}` for the others, and for both, where given, `call_timeout_ms` and `start_timeout_ms`. Shown as `***`: every value
+of env and headers, secret_args, userinfo and query of the url.
 """
 
 import re
@@ -15,6 +16,7 @@ from plughub.kit.errors import Invalid
 MASK = "***"
 SLUG_LENGTH = 24
 _HIDDEN_MAPS = ("env", "headers")
+TIMES = ("call_timeout_ms", "start_timeout_ms")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -95,6 +97,11 @@ def require_secrets_anew(stored: Mapping[str, Any], config: Mapping[str, Any], p
             for field in wrong
         ]
         raise Invalid(wrong[0], errors[0]["message"], errors=errors)
+
+
+def dialled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the configuration a running connection was made with: all but the times."""
+    return {name: value for name, value in config.items() if name not in TIMES}
 
 
 def slugify(name: str, taken: Collection[str], otherwise: str = "server") -> str:

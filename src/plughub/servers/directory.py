@@ -90,6 +90,8 @@ class ServerDirectory:
             url=config.get("url", ""),
             headers=config.get("headers", {}),
             private_networks=None if row["operator"] else self._private_networks,
+            call_timeout_s=_seconds(config.get("call_timeout_ms")),
+            start_timeout_s=_seconds(config.get("start_timeout_ms")),
         )
 
     async def _follow(self, events: Sequence[Event]) -> None:
@@ -100,6 +102,10 @@ class ServerDirectory:
             elif event.name == ORGANIZATION_UPDATED:
                 self._targets.evict_tag(event.data["organization_id"])
                 self._spaces.evict(event.space_id)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _tags(target: Target) -> tuple[str]:

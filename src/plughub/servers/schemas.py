@@ -64,13 +64,29 @@ def _url(url: str) -> str:
 
 Value = Annotated[str, StringConstraints(max_length=_MAX_VALUE), AfterValidator(_no_nul)]
 Arguments = Annotated[list[Value], Field(max_length=1000)]
+Milliseconds = Annotated[int, Field(ge=1, le=300_000)]
 Description = Annotated[str, StringConstraints(max_length=2000)]
 
 
-class StdioConfig(BaseModel):
-    """A command on the host. `secret_args` follow `args` on the command line and are never shown."""
+class _Times(BaseModel):
+    """The server's own times in milliseconds; without them the hub's settings hold."""
 
     model_config = _STRICT
+
+    call_timeout_ms: Milliseconds | None = Field(
+        None,
+        validation_alias=AliasChoices("call_timeout_ms", "callTimeoutMs"),
+        description="How long a call waits when the caller does not say",
+    )
+    start_timeout_ms: Milliseconds | None = Field(
+        None,
+        validation_alias=AliasChoices("start_timeout_ms", "startTimeoutMs"),
+        description="How long the server may take to start and shake hands",
+    )
+
+
+class StdioConfig(_Times):
+    """A command on the host. `secret_args` follow `args` on the command line and are never shown."""
 
     command: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_no_nul)]
     args: Arguments = Field(default_factory=list)
@@ -78,10 +94,8 @@ class StdioConfig(BaseModel):
     secret_args: Arguments = Field(default_factory=list, validation_alias=AliasChoices("secret_args", "secretArgs"))
 
 
-class HttpConfig(BaseModel):
+class HttpConfig(_Times):
     """An address, and headers to send with every request."""
-
-    model_config = _STRICT
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_URL), AfterValidator(_url)]
     headers: Annotated[dict[str, Value], Field(max_length=200), AfterValidator(_headers)] = Field(default_factory=dict)
@@ -136,11 +150,17 @@ def checked(model: type[M], value: Any, prefix: str = "") -> M:
 
 
 def checked_config(transport: Transport, config: Any) -> dict[str, Any]:
-    """A configuration in its stored form. Raises Invalid."""
-    return checked(_CONFIGS[transport], config, "config").model_dump()
+    """A configuration in its stored form; what is optional and not given is not in it. Raises Invalid."""
+    return checked(_CONFIGS[transport], config, "config").model_dump(exclude_none=True)
 
 
-_SNAKE = {"profileUuid": "profile_uuid", "projectUuid": "project_uuid", "secretArgs": "secret_args"}
+_SNAKE = {
+    "profileUuid": "profile_uuid",
+    "projectUuid": "project_uuid",
+    "secretArgs": "secret_args",
+    "callTimeoutMs": "call_timeout_ms",
+    "startTimeoutMs": "start_timeout_ms",
+}
 
 
 def snake_case(patch: Mapping[str, Any]) -> dict[str, Any]:

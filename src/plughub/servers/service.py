@@ -16,7 +16,7 @@ from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
 from plughub.kit.ids import new_id, parse_uuid
 from plughub.kit.pagination import Page
 from plughub.servers import store
-from plughub.servers.config import merge, require_secrets_anew, slugify, unmasked
+from plughub.servers.config import TIMES, dialled, merge, require_secrets_anew, slugify, unmasked
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
 
 _LOOKED_AT = 10  # one damaged row must not look like a lost ring
@@ -108,14 +108,20 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     changed = [name for name in Server.__slots__ if getattr(after, name) != getattr(before, name)]
     if not changed:
         return before
-    dialled_anew = "config" in changed or "transport" in changed
+    dialled_anew = "transport" in changed or dialled(after.config) != dialled(before.config)
     after = replace(after, updated_at=uow.clock.time(), revision=before.revision + dialled_anew)
     values = {name: getattr(after, name) for name in (*changed, "updated_at", "revision") if name != "config"}
     if "config" in changed:
         values["sealed_config"] = _seal(sealer, server_id, config)
     await store.update_server(uow, server_id, values)
-    _emit(uow, SERVER_UPDATED, after, changed)
+    _emit(uow, SERVER_UPDATED, after, changed if dialled_anew else _without_config(changed, before.config, after.config))
     return after
+
+
+def _without_config(changed: list[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of a change that leaves running connections alone: the times by themselves in place of the whole `config`."""
+    times = [name for name in TIMES if before.get(name) != after.get(name)]
+    return [name for name in changed if name != "config"] + times
 
 
 async def opens(connection: AsyncConnection, sealer: Sealer) -> bool:

@@ -2,15 +2,18 @@
 
 import asyncio
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from plughub.kit.errors import UpstreamTimeout, UpstreamUnreachable
 from plughub.protocol import versions
 from plughub.upstream import messages
+from plughub.upstream.calls import Call
 from plughub.upstream.messages import RpcError, Unreadable
 from plughub.upstream.redact import Redactor
-from plughub.upstream.stdio import Call, StdioUpstream
+from plughub.upstream.stdio import StdioUpstream
 from plughub.upstream.target import Answer, Ask, Era, Facts
 
 # A legacy server may ignore what it does not know; so long it is given to answer `server/discover`.
@@ -21,6 +24,10 @@ MODERN_ERRORS = frozenset((-32020, -32021, -32022))
 UNSUPPORTED_VERSION = -32022
 INITIALIZED = messages.write_notification("notifications/initialized")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class OtherTransport(UpstreamUnreachable):
+    """The server refused as one does that speaks the other HTTP transport (MCP 2025-11-25 "Backwards Compatibility"). Nothing was run."""
 
 
 class _Initialized(msgspec.Struct, gc=False):
@@ -87,6 +94,21 @@ def legacy_facts(answer: Answer, redact: Redactor) -> Facts:
     return Facts("legacy", found.version, _object(found.capabilities), _object(found.info), _text(found.instructions))
 
 
+@contextmanager
+def initializing(timeout_s: float, seen: Callable[[], str] = str) -> Iterator[None]:
+    """Around `initialize`: its failures say so, with what was `seen` meanwhile, and that nothing was run."""
+    try:
+        yield
+    except UpstreamTimeout as error:
+        if error.executed == "no":
+            raise
+        raise UpstreamTimeout(f"the server did not answer initialize within {timeout_s:.3g} s{seen()}", executed="no") from error
+    except UpstreamUnreachable as error:
+        if error.executed == "no":
+            raise
+        raise UpstreamUnreachable(error.reason, executed="no") from error
+
+
 def error_of(answer: Answer) -> RpcError:
     """The error of an answer; an empty one when it cannot be read."""
     try:
@@ -126,33 +148,38 @@ async def shake_stdio(upstream: StdioUpstream, timeout_s: float, known: Era | No
     """Find the era on a fresh child and shake hands.
 
     `server/discover` first, unless the era is known to be legacy; a refusal or `probe_s` of silence lead to `initialize` on the
-    same pipe. Raises UpstreamUnreachable or UpstreamTimeout (nothing was run).
+    same pipe. A server that was legacy and refuses `initialize` is asked what it has become. Raises UpstreamUnreachable or
+    UpstreamTimeout (nothing was run).
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     calls: list[Call] = []
+
+    async def probe() -> Facts | None:
+        calls.append(upstream.begin(discover_ask(timeout_s), messages.MODERN_META, max(0.001, until - loop.time())))
+        await asyncio.wait((calls[-1].future,), timeout=min(probe_s, timeout_s / 3))
+        return _probed(calls[-1])
+
     try:
-        if known != "legacy":
-            calls.append(upstream.begin(discover_ask(timeout_s), messages.MODERN_META, timeout_s))
-            await asyncio.wait((calls[0].future,), timeout=min(probe_s, timeout_s / 3))
-            if (facts := _probed(calls[0])) is not None:
-                return _modern(upstream, facts)
+        if known != "legacy" and (facts := await probe()) is not None:
+            return _modern(upstream, facts)
         calls.append(upstream.begin(initialize_ask(timeout_s), messages.LEGACY_META, max(0.001, until - loop.time())))
         try:
-            facts = legacy_facts(await calls[-1].future, upstream.redact)
-        except UpstreamTimeout as error:
-            garbage = f"; it printed: {upstream.garbage}" if upstream.garbage else ""
-            raise UpstreamTimeout(f"the server did not answer initialize within {timeout_s:g} s{garbage}", executed="no") from error
-        except UpstreamUnreachable as error:
+            with initializing(timeout_s, lambda: f"; it printed: {upstream.calls.garbage}" if upstream.calls.garbage else ""):
+                facts = legacy_facts(await calls[-1].future, upstream.redact)
+        except UpstreamUnreachable:
             # A modern-only server that was slow to start refuses `initialize` after it has answered the probe.
-            if len(calls) > 1 and (late := _probed(calls[0])) is not None:
-                return _modern(upstream, late)
-            raise UpstreamUnreachable(error.reason, executed="no") from error
+            late = _probed(calls[0]) if len(calls) > 1 else None
+            if late is None and known == "legacy" and upstream.ended is None:
+                late = await probe()
+            if late is None:
+                raise
+            return _modern(upstream, late)
         upstream.tell(INITIALIZED)
         return facts
     finally:
         for call in calls:
-            upstream.abandon(call.id, "the handshake is over")
+            upstream.calls.abandon(call.id, "the handshake is over")
             if not call.future.cancel() and not call.future.cancelled():
                 call.future.exception()  # nobody else looks at it
 

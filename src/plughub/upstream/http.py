@@ -1,15 +1,16 @@
 """One Streamable HTTP server, of either era: a pool of connections and, for old revisions, one session."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from http import HTTPStatus
+import re
+from collections.abc import Callable
 
 from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
 from plughub.protocol.sse import SseEvent
 from plughub.settings import Settings
 from plughub.upstream import handshake, messages
-from plughub.upstream.http_address import Address, address_of, header_text, pointing
+from plughub.upstream.http_address import Address, address_of, header_text, refusal
+from plughub.upstream.http_beside import Beside
 from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
 from plughub.upstream.messages import Incoming, Unreadable
@@ -20,23 +21,11 @@ from plughub.upstream.target import Answer, Ask, Era, Facts, Hooks, Target
 SHOWN = 300
 NOT_RENEWED = "the session could not be renewed"
 FAREWELL_S = 1.0
-BESIDE_S = 5.0
-MOST_BESIDE = 32
-# What may be asked a second time when a kept connection closed before the first byte of an answer.
-REPEATABLE = frozenset(
-    (
-        "initialize",
-        "server/discover",
-        "ping",
-        "tools/list",
-        "resources/list",
-        "resources/templates/list",
-        "prompts/list",
-        "resources/read",
-        "prompts/get",
-    )
-)
 JSON = b"application/json"
+# What servers answer to a message that they are not, or no longer, made for.
+NOT_SPOKEN = frozenset((400, 404, 405))
+MOST_READ = 1000
+_FORGOT = re.compile(rb"session|protocol.?version", re.IGNORECASE)
 
 
 class HttpCall(Exchange):
@@ -81,7 +70,7 @@ class HttpUpstream:
             tls,
             most=settings.max_connections,
             max_bytes=settings.max_message_bytes,
-            timeout_s=settings.start_timeout_s,
+            timeout_s=target.start_timeout_s or settings.start_timeout_s,
         )
         self.connections.on_slow = lambda: self._note("the server sends more noise than answers; its streams are read slowly")
         self._post = b"POST %b HTTP/1.1\r\n%bAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n" % (
@@ -93,16 +82,31 @@ class HttpUpstream:
         self._session: bytes | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._calls: dict[int, HttpCall] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._beside = Beside(self.connections, self._note)
 
     # ---- the handshake
 
     async def open(self, timeout_s: float, known: Era | None) -> None:
-        """Find the era and shake hands. Raises UpstreamUnreachable or UpstreamTimeout (nothing was run)."""
+        """Find the era and shake hands: `server/discover` first, unless the era is known to be legacy, then `initialize`.
+
+        A server that was slow, or was legacy, and refuses `initialize` is asked (again) what it is. Raises OtherTransport, another
+        UpstreamUnreachable or UpstreamTimeout (nothing was run).
+        """
         until = self._loop.time() + timeout_s
-        facts = await self._discover(timeout_s) if known != "legacy" else None
+        facts, doubtful = None, True
+        if known != "legacy":
+            try:
+                facts = await self._discover(min(handshake.PROBE_S, timeout_s / 3))
+                doubtful = False
+            except UpstreamTimeout:
+                pass  # a legacy server may ignore what it does not know
         if facts is None:
-            facts = await self._initialize(max(0.001, until - self._loop.time()))
+            try:
+                facts = await self._initialize(max(0.001, until - self._loop.time()))
+            except UpstreamUnreachable:
+                facts = await self._discover(max(0.001, until - self._loop.time())) if doubtful and self.ended is None else None
+                if facts is None:
+                    raise
         self.facts = facts
 
     async def _discover(self, timeout_s: float) -> Facts | None:
@@ -121,18 +125,19 @@ class HttpUpstream:
 
     async def _initialize(self, timeout_s: float) -> Facts:
         self._set_era(None, None, messages.LEGACY_META)
-        try:
+        with handshake.initializing(timeout_s):
             call = await self._ask(handshake.initialize_ask(timeout_s), self._loop.time() + timeout_s)
-            facts = handshake.legacy_facts(self._answer_of(call), self._redact)
-        except UpstreamTimeout as error:
-            raise UpstreamTimeout(f"the server did not answer initialize within {timeout_s:.3g} s", executed="no") from error
-        except UpstreamUnreachable as error:
-            raise UpstreamUnreachable(error.reason, executed="no") from error
+            try:
+                facts = handshake.legacy_facts(self._answer_of(call), self._redact)
+            except UpstreamUnreachable as error:
+                if call.status not in NOT_SPOKEN:
+                    raise
+                raise handshake.OtherTransport(error.reason, executed="no") from error
         session = call.session
         if session is not None and not all(0x21 <= byte <= 0x7E for byte in session):
             raise UpstreamUnreachable("the server gave a session id that is no visible ASCII", executed="no")
         self._set_era(facts.version.encode(), session, messages.LEGACY_META)
-        await self._send(handshake.INITIALIZED)
+        await self._beside.exchange(self._framed(handshake.INITIALIZED))
         return facts
 
     def _set_era(self, version: bytes | None, session: bytes | None, meta: bytes) -> None:
@@ -149,7 +154,7 @@ class HttpUpstream:
         if self._renewal is None:
             if self._head is not head:
                 return
-            self._renewal = self._loop.create_task(self.open(self._settings.start_timeout_s, None))
+            self._renewal = self._loop.create_task(self._open_again())
             self._renewal.add_done_callback(self._renewed)
         renewal = self._renewal
         await asyncio.wait((renewal,), timeout=max(0.0, until - self._loop.time()))
@@ -159,6 +164,13 @@ class HttpUpstream:
             raise UpstreamUnreachable(self.ended or "the connection was closed", executed="no")
         if (error := renewal.exception()) is not None:
             raise error if isinstance(error, HubError) else UpstreamUnreachable(NOT_RENEWED, executed="no")
+
+    async def _open_again(self) -> None:
+        before = self.facts
+        await self.open(self.target.start_timeout_s or self._settings.start_timeout_s, None)
+        if self.facts != before:  # another server, as it were
+            for kind in ("tools", "resources", "prompts"):
+                self._hooks.notification(self.target, f"notifications/{kind}/list_changed", {})
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
@@ -174,7 +186,7 @@ class HttpUpstream:
             await self._renew(b"", ask, until)
         head, session = self._head, self._session
         call = await self._ask(ask, until)
-        if call.answer is None and call.status in (400, 404) and self._handshake_lost(call, session):
+        if call.answer is None and call.status in NOT_SPOKEN and self._handshake_lost(call, session):
             await self._renew(head, ask, until)
             call = await self._ask(ask, until)
         answer = call.answer or self._answer_of(call)
@@ -194,7 +206,7 @@ class HttpUpstream:
             try:
                 await self._done(call)
             except UpstreamUnreachable:
-                if connection.fresh or call.touched or ask.method not in REPEATABLE:
+                if connection.fresh or call.touched or ask.method not in messages.REPEATABLE:
                     raise
                 call = self._send_call(ask, await self._connect(ask, until), until)
                 await self._done(call)
@@ -217,6 +229,10 @@ class HttpUpstream:
         self._calls[id_] = call
         connection.send(call, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         return call
+
+    def _framed(self, body: bytes) -> bytes:
+        """A notification or a reply as a whole request."""
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
 
     async def _done(self, call: HttpCall) -> None:
         try:
@@ -249,7 +265,7 @@ class HttpUpstream:
         if call.connection is not None and call.answer is None:
             call.release()
             if not self._meta:
-                self._later(self._send(messages.write_cancelled(call.id, reason)))
+                self._beside.later(self._framed(messages.write_cancelled(call.id, reason)))
 
     # ---- hearing
 
@@ -280,7 +296,7 @@ class HttpUpstream:
             call.complete()
             self._loop.call_later(LINGER_S, call.release)
         elif message.id is not messages.UNSET:
-            self._later(self._send(messages.write_reply(message)))
+            self._beside.later(self._framed(messages.write_reply(message)))
         elif call.ask.notify is not None:
             messages.hand_over(call.ask.notify, message)
         else:
@@ -319,59 +335,27 @@ class HttpUpstream:
         return None
 
     def _refused(self, call: HttpCall) -> UpstreamUnreachable:
-        """What an HTTP status means to the caller. A 4xx did not run."""
-        status = call.status
-        try:
-            phrase = HTTPStatus(status).phrase
-        except ValueError:
-            phrase = "?"
-        text = f"the server answered HTTP {status} {phrase}"
-        if 300 <= status < 400:
-            text += f" (redirects are not followed{pointing(call.location, self._redact)})"
-        self._note(text)
-        return UpstreamUnreachable(text, executed="no" if 300 <= status < 500 else "unknown")
+        """The error for an HTTP status that is no success."""
+        refused = refusal(call.status, call.location, self._redact)
+        self._note(refused.reason)
+        return refused
 
     def _handshake_lost(self, call: HttpCall, session: bytes | None) -> bool:
-        """Whether the server forgot us, or became one of the other era. Such a request did not run.
+        """Whether the server forgot us, or became one of another era or transport. Such a request did not run.
 
-        404 says it of a session; servers after the samples of the TypeScript SDK say 400 and name the session in words.
+        404 says it of a session; many servers say 400 and name the session, or the revision they no longer speak, in words.
+        A JSON-RPC error with another status than 400 is an answer.
         """
-        if call.status == 404:
-            return session is not None
-        body = b"".join(call.body)[:1000]
-        if b"ession" in body:
-            return True
-        return not self._meta and handshake.error_of(Answer(error=messages.error_in(body))).code in handshake.MODERN_ERRORS
+        body = b"".join(call.body)[:MOST_READ]
+        code = handshake.error_of(Answer(error=messages.error_in(body))).code
+        if code in handshake.MODERN_ERRORS:
+            return not self._meta or code == handshake.UNSUPPORTED_VERSION
+        if call.status == 400:
+            return _FORGOT.search(body) is not None
+        return session is not None or not code
 
     def _note(self, text: str) -> None:
         self._hooks.log(self.target, f"plughub: {self._redact(text)}")
-
-    # ---- what wants no answer
-
-    def _later(self, work: Coroutine[None, None, None]) -> None:
-        """Do it beside the calls; left out when there is too much of it already."""
-        if len(self._tasks) >= MOST_BESIDE or self.ended is not None:
-            work.close()
-            return
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, body: bytes) -> None:
-        """POST a notification or a reply. Whether it arrives is nobody's concern but the server's."""
-        await self._exchange(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body), BESIDE_S)
-
-    async def _exchange(self, data: bytes, timeout_s: float) -> None:
-        exchange = Exchange(self._loop.create_future(), _ignore)
-        try:
-            async with asyncio.timeout(timeout_s):
-                connection = self.connections.take() or await self.connections.connect()
-                connection.send(exchange, data)
-                await exchange.done
-        except (TimeoutError, UpstreamUnreachable, UpstreamTimeout) as error:
-            self._note(f"a notification was not taken: {error}")
-        finally:
-            exchange.release()
 
     # ---- ending
 
@@ -386,14 +370,9 @@ class HttpUpstream:
     async def aclose(self, reason: str) -> None:
         """End the session and close every connection; calls under way fail with `reason`."""
         if self._session is not None and not self.connections.closed:
-            await self._exchange(self._head.replace(b"POST ", b"DELETE ", 1) + b"Content-Length: 0\r\n\r\n", FAREWELL_S)
-        for task in list(self._tasks):
-            task.cancel()
+            await self._beside.exchange(self._head.replace(b"POST ", b"DELETE ", 1) + b"Content-Length: 0\r\n\r\n", FAREWELL_S)
+        self._beside.cancel()
         if self._renewal is not None:
             self._renewal.cancel()
         self.end(reason)
         self.connections.close(reason)
-
-
-def _ignore(exchange: Exchange, event: SseEvent) -> None:
-    exchange.noise += price_of(len(event.data))

@@ -35,6 +35,7 @@ class Exchange:
         "on_event",
         "session",
         "size",
+        "skips",
         "sse",
         "status",
         "touched",
@@ -50,6 +51,7 @@ class Exchange:
         self.body: list[bytes] = []
         self.size = 0
         self.sse: SseParser | None = None
+        self.skips = False  # an event over the bound is skipped; without this it ends the exchange
         self.noise = 0  # what of the stream is not yet paid, see `noise.Budget`
         self.touched = False  # any byte of the response was seen
         self.connection: HttpConnection | None = None
@@ -282,7 +284,7 @@ class HttpConnection(asyncio.Protocol):
         if self.encoding not in (b"", b"identity"):
             raise _Refused("it is compressed, which was not asked for")
         if exchange.content_type.lower() == b"text/event-stream" and exchange.status == 200:
-            exchange.sse = SseParser(self._max_bytes)
+            exchange.sse = SseParser(self._max_bytes, skip=exchange.skips)
 
     def on_body(self, body: bytes) -> None:
         exchange = self.exchange

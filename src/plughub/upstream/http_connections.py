@@ -99,6 +99,9 @@ class Connections:
             raise UpstreamTimeout(f"no connection within {self._timeout_s:g} s", executed="no") from error
         except OSError as error:
             raise UpstreamUnreachable(dial_failure(error, address), executed="no") from error
+        if self.closed:  # meanwhile
+            connection.abort()
+            raise UpstreamUnreachable("the connection was closed", executed="no")
         self._all.add(connection)
         return connection
 

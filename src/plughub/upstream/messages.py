@@ -22,6 +22,20 @@ MODERN_META = b",".join(
     )
 )
 LEGACY_META = b""
+# What may be asked a second time when a kept connection closed before the first byte of an answer.
+REPEATABLE = frozenset(
+    (
+        "initialize",
+        "server/discover",
+        "ping",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "resources/read",
+        "prompts/get",
+    )
+)
 METHOD_NOT_FOUND = b'{"code":-32601,"message":"Method not found"}'
 
 Id = int | float | str | None

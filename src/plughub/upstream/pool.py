@@ -7,8 +7,8 @@ from plughub.kit.clock import Clock
 from plughub.kit.dial import Tls
 from plughub.kit.errors import Unavailable
 from plughub.settings import Settings
-from plughub.upstream.http import HttpUpstream
 from plughub.upstream.processes import Processes
+from plughub.upstream.stdio import StdioUpstream
 from plughub.upstream.supervisor import ENDED, Supervisor
 from plughub.upstream.target import Hooks, Target, Upstream
 
@@ -68,6 +68,8 @@ class Pool:
                 self._end(supervisor, ENDED)
             supervisor = Supervisor(target, self._settings, self._hooks, self._clock, self._processes, self._tls)
             self._supervisors[target.server_id] = supervisor
+        elif supervisor.target.revision == target.revision:
+            supervisor.retime(target)
         return await supervisor.get(timeout_s)
 
     async def forget(self, server_id: str) -> None:
@@ -83,7 +85,7 @@ class Pool:
             servers=len(self._supervisors),
             live=len(live),
             children=tuple(self._processes.pids),
-            http_connections=sum(each.connections.open for each in live if isinstance(each, HttpUpstream)),
+            http_connections=sum(each.connections.open for each in live if not isinstance(each, StdioUpstream)),
             in_flight=sum(each.in_flight for each in live),
             warden_pid=self._processes.warden_pid,
         )

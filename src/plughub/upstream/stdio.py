@@ -5,34 +5,20 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.kit.errors import UpstreamTimeout, UpstreamUnreachable
 from plughub.settings import Settings
 from plughub.upstream import messages
+from plughub.upstream.calls import SHOWN, Call, Calls
 from plughub.upstream.lines import KEPT, Lines, NoisyLines, Throttle
-from plughub.upstream.messages import Ambiguous, Incoming, Unreadable
-from plughub.upstream.noise import NOTE_PRICE, RATE, price_of
+from plughub.upstream.noise import RATE
 from plughub.upstream.processes import Process
 from plughub.upstream.redact import Redactor
-from plughub.upstream.target import Answer, Ask, Facts, Hooks, Notify, Target
+from plughub.upstream.target import Answer, Ask, Facts, Hooks, Target
 
-MOST_PRICE = 64 * 1024
 LAST_LINES = 20
 # How long the other half of an end may take: the exit after the closed pipe, the last answers after the exit.
 SETTLE_S = 0.3
 WRITE_BUFFER_BYTES = 1024 * 1024
-SHOWN = 300
-
-
-class Call:
-    """A request under way."""
-
-    __slots__ = ("future", "id", "notify", "timer")
-
-    def __init__(self, id_: int, future: asyncio.Future[Answer], notify: Notify | None, timer: asyncio.TimerHandle) -> None:
-        self.id = id_
-        self.future = future
-        self.notify = notify
-        self.timer = timer
 
 
 class _Input(asyncio.BaseProtocol):
@@ -66,18 +52,14 @@ class StdioUpstream:
         self.target = target
         self.facts: Facts
         self.ended: str | None = None
-        self.sent = 0
-        self.answered = 0
         self.meta = messages.LEGACY_META
-        self.garbage = ""
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._max = settings.max_in_flight
         self._hooks = hooks
         self.redact = Redactor(target)
+        self.calls = Calls(target, hooks, self.redact, self, most=settings.max_in_flight, max_bytes=settings.max_message_bytes)
         self._process = process
         self._on_end = on_end
-        self._pending: dict[int, Call] = {}
         self._blocked = 0
         self._stderr_tail: deque[str] = deque(maxlen=LAST_LINES)
         self._noise = Throttle(self._loop, RATE)
@@ -89,7 +71,7 @@ class StdioUpstream:
     async def open(self) -> None:
         """Take over the pipes of the process."""
         process, loop = self._process, self._loop
-        output = Lines(self._settings.max_message_bytes, self._on_line, self._on_long, self._on_output_end)
+        output = Lines(self._settings.max_message_bytes, self.calls.hear, self._on_long, self._on_output_end)
         self._noise.watch(output)
         errors = NoisyLines(Throttle(loop, RATE), KEPT + self.redact.reach, self._on_stderr, self._on_stderr_pause)
         self._stdin, _ = await loop.connect_write_pipe(lambda: self._input, os.fdopen(process.stdin, "wb", 0))
@@ -105,7 +87,17 @@ class StdioUpstream:
     @property
     def in_flight(self) -> int:
         """Calls that wait for an answer or for room in the pipe."""
-        return len(self._pending) + self._blocked
+        return len(self.calls.pending) + self._blocked
+
+    @property
+    def sent(self) -> int:
+        """How many requests were sent, those of the handshake included."""
+        return self.calls.sent
+
+    @property
+    def answered(self) -> int:
+        """How many of them were answered."""
+        return self.calls.answered
 
     async def request(self, ask: Ask) -> Answer:
         """Ask and wait; see `target.Upstream`."""
@@ -116,28 +108,16 @@ class StdioUpstream:
         try:
             return await call.future
         except asyncio.CancelledError:
-            self.abandon(call.id, "the caller went away")
+            self.calls.abandon(call.id, "the caller went away")
             raise
 
     def begin(self, ask: Ask, meta: bytes, timeout_s: float) -> Call:
         """Send a request; its answer settles `Call.future`. Raises Unavailable or UpstreamUnreachable (never sent)."""
         if self.ended is not None:
             raise UpstreamUnreachable(self.ended, executed="no")
-        if len(self._pending) >= self._max:
-            raise Unavailable(f"{self._max} calls to this server are already under way")
-        self.sent = id_ = self.sent + 1
-        data = messages.write_request(id_, ask, meta)
-        timer = self._loop.call_later(timeout_s, self._expire, id_, ask.timeout_s)
-        call = self._pending[id_] = Call(id_, self._loop.create_future(), ask.notify, timer)
-        self._write(data)
+        call = self.calls.begin(ask, timeout_s)
+        self._write(messages.write_request(call.id, ask, meta))
         return call
-
-    def abandon(self, id_: int, reason: str) -> None:
-        """Stop waiting for an answer and tell the server so."""
-        call = self._pending.pop(id_, None)
-        if call is not None:
-            call.timer.cancel()
-            self.tell(messages.write_cancelled(id_, reason))
 
     def tell(self, data: bytes) -> None:
         """Send what wants no answer; left out when the child does not read."""
@@ -151,8 +131,7 @@ class StdioUpstream:
 
     async def _room(self, timeout_s: float) -> float:
         """Wait until the child reads again; the rest of the time. Raises UpstreamTimeout (never sent)."""
-        if self.in_flight >= self._max:
-            raise Unavailable(f"{self._max} calls to this server are already under way")
+        self.calls.require_room(self._blocked)
         until = self._loop.time() + timeout_s
         self._blocked += 1
         try:
@@ -165,100 +144,10 @@ class StdioUpstream:
             self._blocked -= 1
         return max(0.001, until - self._loop.time())
 
-    def _expire(self, id_: int, timeout_s: float) -> None:
-        call = self._pending.get(id_)
-        if call is not None:
-            self.abandon(id_, "timeout")
-            if not call.future.done():
-                call.future.set_exception(UpstreamTimeout(f"MCP server did not respond within {timeout_s:g} s"))
-
     # ---- hearing
 
-    def _on_line(self, line: bytes) -> None:
-        try:
-            message = messages.read_message(line)
-        except Unreadable as error:
-            self._on_unreadable(line, error)
-            return
-        if message.method is None:
-            self._on_answer(message)
-        else:
-            self._on_method(message, len(line))
-
-    def _on_unreadable(self, line: bytes, error: Unreadable) -> None:
-        if not line.strip():
-            return
-        if line.lstrip()[:1] == b"[":
-            try:
-                for message in messages.read_messages(line):
-                    self._on_answer(message) if message.method is None else self._on_method(message, len(line))
-                return
-            except Unreadable:
-                pass
-        self.garbage = self.redact.head(line, SHOWN).strip()
-        self._note(f"not a message: {error}: {self.garbage}", len(line))
-        if isinstance(error, Ambiguous) and error.id in self._pending:
-            self._settle(error.id, messages.bad_answer(str(error)))  # type: ignore[arg-type]  # it is one of ours
-        elif b'"jsonrpc"' in line or isinstance(error, Ambiguous):  # not every line that looks like an object was meant as a message
-            self._blame(line, line, messages.bad_answer(str(error)))
-
     def _on_long(self, head: bytes, tail: bytes, size: int) -> None:
-        limit = self._settings.max_message_bytes
-        self.garbage = f"a line of {size} bytes"
-        self._note(f"a line of {size} bytes was skipped; the limit is {limit}", size)
-        self._blame(head, tail, messages.bad_answer(f"it has {size} bytes; the limit is {limit}"))
-
-    def _blame(self, head: bytes, tail: bytes, error: HubError) -> None:
-        """Fail the call that a line belongs to which cannot be read: by its id, or because it is the only one."""
-        ids = [id_ for id_ in messages.guess_ids(head, tail) if id_ in self._pending]
-        if not ids and len(self._pending) == 1:
-            ids = list(self._pending)
-        if len(ids) == 1:
-            self._settle(ids[0], error)
-
-    def _settle(self, id_: int, error: HubError) -> None:
-        call = self._pending.pop(id_)
-        call.timer.cancel()
-        if not call.future.done():
-            call.future.set_exception(error)
-
-    def _on_answer(self, message: Incoming) -> None:
-        call = self._pending.pop(message.id, None)  # type: ignore[arg-type]  # any id of theirs may be looked up
-        if call is None:
-            self._on_stranger(message)
-            return
-        call.timer.cancel()
-        if call.future.done():
-            return
-        try:
-            call.future.set_result(messages.answer_of(message))
-            self.answered += 1
-        except UpstreamUnreachable as error:
-            call.future.set_exception(error)
-
-    def _on_stranger(self, message: Incoming) -> None:
-        """An answer to nothing: a wrong or doubled id, or a call that was given up. An error without id may belong to the only call."""
-        if message.id is None and message.error and len(self._pending) == 1:
-            message.id = next(iter(self._pending))
-            self._on_answer(message)
-            return
-        self._note(
-            f"an answer with the id {self.redact(str(message.id), 40)}, which no call waits for, was ignored", len(message.result) + 100
-        )
-
-    def _on_method(self, message: Incoming, size: int) -> None:
-        if message.id is not messages.UNSET:
-            self.tell(messages.write_reply(message))
-            self._noise_spent(price_of(size))
-            return
-        self._noise_spent(price_of(size))
-        if message.method == "notifications/progress" and message.params:
-            call = self._pending.get(messages.progress_token(message.params))  # type: ignore[arg-type]  # as above
-            if call is not None:
-                if call.notify is not None:
-                    messages.hand_over(call.notify, message)
-                return
-        messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
+        self.calls.hear_long(head, tail, size, "a line")
 
     def _on_stderr(self, line: bytes) -> None:
         text = self.redact.head(line, KEPT).rstrip()
@@ -269,11 +158,8 @@ class StdioUpstream:
     def _on_stderr_pause(self) -> None:
         self._hooks.log(self.target, f"plughub: stderr is read at {RATE // 1024} KiB a second at most")
 
-    def _note(self, text: str, size: int) -> None:
-        self._hooks.log(self.target, f"plughub: {text}")
-        self._noise_spent(min(size, MOST_PRICE) + NOTE_PRICE)
-
-    def _noise_spent(self, size: int) -> None:
+    def spend(self, size: int) -> None:
+        """Count noise of the server's output."""
         if self._noise.spend(size):
             self._hooks.log(self.target, "plughub: the server writes more noise than messages; its output is read slowly")
 
@@ -313,8 +199,7 @@ class StdioUpstream:
         if self.ended is not None:
             return
         self.ended = reason
-        for id_ in list(self._pending):
-            self._settle(id_, UpstreamUnreachable(reason, executed="unknown"))
+        self.calls.fail_all(reason)
         self._input.resume_writing()
         for transport in self._transports:
             transport.close()

@@ -7,18 +7,21 @@ from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, UpstreamTimeout, UpstreamUnreachable
 from plughub.settings import Settings
 from plughub.upstream.backoff import HEALTHY_S, Backoff
-from plughub.upstream.handshake import shake_stdio
+from plughub.upstream.handshake import OtherTransport, shake_stdio
 from plughub.upstream.http import HttpUpstream
 from plughub.upstream.processes import Processes
 from plughub.upstream.redact import Redactor
+from plughub.upstream.sse import SseUpstream
 from plughub.upstream.stdio import StdioUpstream
-from plughub.upstream.target import Era, Hooks, Target
+from plughub.upstream.target import Era, Hooks, Target, Transport
 
-Connection = StdioUpstream | HttpUpstream
+Connection = StdioUpstream | HttpUpstream | SseUpstream
 # Connecting is cheap: a remote server that is back is found soon. A command that fails is not started all the time.
 STDIO_BACKOFF_S = 60.0
 HTTP_BACKOFF_S = 5.0
 ENDED = "the server was changed or removed"
+START_FAILED = "the start failed"
+_SPOKEN: dict[Transport, str] = {"STREAMABLE_HTTP": "Streamable HTTP", "SSE": "HTTP+SSE of 2024-11-05"}
 
 
 class Supervisor:
@@ -33,7 +36,9 @@ class Supervisor:
         self._processes = processes
         self._tls = tls
         self._backoff = Backoff(clock, STDIO_BACKOFF_S if target.transport == "STDIO" else HTTP_BACKOFF_S)
+        # What the last connection found; a failed start forgets it.
         self._era: Era | None = None
+        self._spoken: Transport = target.transport
         self._starting: asyncio.Task[Connection] | None = None
         self._leaving: set[Connection] = set()  # over for new calls, with some still under way
         self._closed = False
@@ -65,6 +70,12 @@ class Supervisor:
             raise UpstreamUnreachable(ENDED, executed="no")
         return starting.result()
 
+    def retime(self, target: Target) -> None:
+        """Take over the times of the same revision's target; who is given another time to start may try at once."""
+        if target.start_timeout_s != self.target.start_timeout_s:
+            self._backoff.succeeded()
+        self.target = target
+
     def _started(self, task: asyncio.Task[Connection]) -> None:
         self._starting = None
         if not task.cancelled():
@@ -92,39 +103,39 @@ class Supervisor:
         return live
 
     def _failed(self, reason: str) -> None:
-        self._era = None
+        self._era, self._spoken = None, self.target.transport
         self._backoff.failed(reason)
         self._hooks.status(self.target, "error", reason)
 
     async def _connect(self) -> Connection:
         if self.target.transport == "STDIO":
             return await self._start_stdio()
-        if self.target.transport == "STREAMABLE_HTTP":
-            return await self._start_http()
-        raise UpstreamUnreachable("servers of the type SSE are not supported yet", executed="no")
+        return await self._start_remote()
+
+    @property
+    def _start_timeout_s(self) -> float:
+        return self.target.start_timeout_s or self._settings.start_timeout_s
 
     async def _start_stdio(self) -> StdioUpstream:
-        """A child and its handshake; a server that leaves at the sight of `server/discover` gets `initialize` from a second one."""
+        """A child and its handshake; when it leaves at the sight of the first message, a second one gets that of the other era."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._settings.start_timeout_s
+        until = loop.time() + self._start_timeout_s
         upstream = await self._spawn()
         try:
-            upstream.facts = await shake_stdio(upstream, self._settings.start_timeout_s, self._era)
-            return upstream
+            return await self._shake(upstream, self._start_timeout_s, self._era)
         except UpstreamUnreachable:
-            if upstream.ended is None or self._era == "legacy" or upstream.target.command == "":
-                upstream.stop("the start failed")
+            if upstream.ended == START_FAILED:  # it did not leave by itself
                 raise
-        except BaseException:
-            upstream.stop("the start failed")
-            raise
         upstream = await self._spawn()
+        return await self._shake(upstream, max(0.001, until - loop.time()), None if self._era == "legacy" else "legacy")
+
+    async def _shake(self, upstream: StdioUpstream, timeout_s: float, known: Era | None) -> StdioUpstream:
         try:
-            upstream.facts = await shake_stdio(upstream, max(0.001, until - loop.time()), "legacy")
-            return upstream
+            upstream.facts = await shake_stdio(upstream, timeout_s, known)
         except BaseException:
-            upstream.stop("the start failed")
+            upstream.stop(START_FAILED)
             raise
+        return upstream
 
     async def _spawn(self) -> StdioUpstream:
         process = await self._processes.spawn(self.target.command, (*self.target.args, *self.target.secret_args), self.target.env)
@@ -132,16 +143,39 @@ class Supervisor:
         try:
             await upstream.open()
         except BaseException:
-            upstream.stop("the start failed")
+            upstream.stop(START_FAILED)
             raise
         return upstream
 
-    async def _start_http(self) -> HttpUpstream:
-        upstream = HttpUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
+    async def _start_remote(self) -> HttpUpstream | SseUpstream:
+        """By the transport registered, or found last time; a server that refuses it as strangers do is tried by the other one."""
+        loop, first = asyncio.get_running_loop(), self._spoken
+        until = loop.time() + self._start_timeout_s
         try:
-            await upstream.open(self._settings.start_timeout_s, self._era)
+            return await self._open(first, self._start_timeout_s)
+        except OtherTransport as refused:
+            other: Transport = "SSE" if first == "STREAMABLE_HTTP" else "STREAMABLE_HTTP"
+            try:
+                upstream = await self._open(other, max(0.001, until - loop.time()))
+            except (OtherTransport, UpstreamTimeout):
+                raise refused from None
+            except UpstreamUnreachable as error:
+                raise UpstreamUnreachable(f"{refused.reason}; over {_SPOKEN[other]}: {error.reason}", executed="no") from error
+        self._spoken = other
+        if other != self.target.transport:
+            self._hooks.log(self.target, f"plughub: the server speaks {_SPOKEN[other]}; it is registered as {self.target.transport}")
+        return upstream
+
+    async def _open(self, transport: Transport, timeout_s: float) -> HttpUpstream | SseUpstream:
+        upstream: HttpUpstream | SseUpstream
+        if transport == "SSE":
+            upstream = SseUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
+        else:
+            upstream = HttpUpstream(self.target, self._settings, self._hooks, self._tls, self._on_end)
+        try:
+            await (upstream.open(timeout_s) if isinstance(upstream, SseUpstream) else upstream.open(timeout_s, self._era))
         except BaseException:
-            await upstream.aclose("the start failed")
+            await upstream.aclose(START_FAILED)
             raise
         return upstream
 

@@ -17,6 +17,7 @@ class Target:
     `secret_args` follow `args` on the command line.
 
     `revision` grows with every change of the configuration; a connection made for an older revision is closed.
+    `call_timeout_s` and `start_timeout_s` are the server's own times, None = the hub's; they may change within a revision.
     `private_networks`: None = every private or loopback address may be dialled (the operator's own servers), else only these.
     """
 
@@ -34,6 +35,8 @@ class Target:
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     private_networks: tuple[IPv4Network | IPv6Network, ...] | None = ()
+    call_timeout_s: float | None = None
+    start_timeout_s: float | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.server_id}, {self.transport}, revision={self.revision})"
