@@ -13,7 +13,7 @@ from sqlalchemy import text
 from plughub import __version__
 from plughub.data_dir import DataDir, load_secrets
 from plughub.db.engine import Database, database_url
-from plughub.db.migrate import migrate
+from plughub.db.migrate import HEAD, migrate
 from plughub.first_start import prepare
 from plughub.kit.clock import SystemClock
 from plughub.settings import Settings
@@ -162,3 +162,34 @@ def test_help_and_version() -> None:
     assert shown.returncode == 0 and "serve" in shown.stdout
     assert plughub("--version").stdout == f"plughub {__version__}\n"
     assert "--operator-key-file" in plughub("serve", "--help").stdout
+
+
+@pytest.mark.requirement("cli.migrate")
+def test_migrate_makes_the_schema_and_finds_it_made(tmp_path: Path) -> None:
+    first = plughub("migrate", "--data-dir", str(tmp_path / "data"))
+    assert (first.returncode, first.stdout) == (0, f"The schema is {HEAD}; it was empty\n"), first.stderr
+    assert (tmp_path / "data" / "plughub.db").stat().st_mode & 0o077 == 0
+    again = plughub("migrate", PLUGHUB_DATA_DIR=str(tmp_path / "data"))
+    assert (again.returncode, again.stdout) == (0, f"The schema is {HEAD}, as it was\n")
+
+
+@pytest.mark.requirement("cli.migrate", "run.second-process-refused")
+def test_migrate_is_refused_while_a_hub_has_the_data(tmp_path: Path) -> None:
+    first = DataDir(tmp_path / "data")
+    first.open()
+    try:
+        assert f"process {os.getpid()}" in refused(plughub("migrate", "--data-dir", str(tmp_path / "data")))
+    finally:
+        first.close()
+
+
+@pytest.mark.requirement("cli.migrate", "run.failed-starts-in-a-sentence")
+def test_migrate_says_in_a_sentence_what_is_wrong_with_the_database(tmp_path: Path) -> None:
+    (tmp_path / "plughub.db").write_bytes(b"not a database, but long enough to be looked at" * 10)
+    assert "not a database" in refused(plughub("migrate", "--data-dir", str(tmp_path)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"postgresql://user:sesame@127.0.0.1:{free.getsockname()[1]}/hub"
+        words = refused(plughub("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", url))
+    assert "127.0.0.1" in words and "sesame" not in words
+    assert "PLUGHUB_DATABASE_URL" in refused(plughub("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", "nonsense"))

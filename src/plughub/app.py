@@ -8,7 +8,21 @@ from functools import cache
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from plughub.api import contents, keys, lists, mcps, profiles, projects, servers, system
+from plughub.api import (
+    client_files,
+    contents,
+    keys,
+    lists,
+    logs,
+    mcp_servers,
+    mcps,
+    profiles,
+    projects,
+    server_logs,
+    server_operations,
+    servers,
+    system,
+)
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.render import render_api, render_v1
@@ -19,6 +33,7 @@ from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.db.writer import BatchingWriter
 from plughub.door.dispatch import Dispatcher
+from plughub.door.record import RequestLog
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
@@ -28,8 +43,9 @@ from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.hub import Hub
 from plughub.gateway.metrics import HubState
+from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
-from plughub.jobs import prune_events
+from plughub.jobs import prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
@@ -82,13 +98,18 @@ def rows_of(hub: Hub) -> list[Route]:
     """Every route there is."""
     tools = ToolDoor(hub)
     return [
+        *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
+        *mcp_servers.ROUTES,
+        *server_operations.ROUTES,
+        *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
         *mcps.routes(tools),
         *keys.ROUTES,
+        *logs.ROUTES,
         *endpoint.routes(hub),
         *system.ROUTES,
     ]
@@ -99,9 +120,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     clock = clock or SystemClock()
     database = Database(database_url(settings), clock)
     board = StatusBoard(clock, settings.cache_entries)
-    logs = ServerLogs(settings.data_dir / "logs", settings.max_server_log_bytes, clock)
-    wiring = Wiring(database, board, logs)
-    hub = _build_hub(settings, secrets, database, wiring, board, logs)
+    server_lines = ServerLogs(settings.data_dir / "logs", settings.max_server_log_bytes, clock)
+    wiring = Wiring(database, board, server_lines)
+    hub = _build_hub(settings, secrets, database, wiring, board, server_lines)
     wiring.attach(hub)
     rows = rows_of(hub)
     stats = DoorStats()
@@ -119,12 +140,13 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
-    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats)
+    requests = RequestLog(hub.writer, clock)
+    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring)
     return application
 
 
-def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring: Wiring, board: StatusBoard, logs: ServerLogs) -> Hub:
+def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring: Wiring, board: StatusBoard, lines: ServerLogs) -> Hub:
     clock = database.clock
     follower = Follower(database)
     writer = BatchingWriter(database, settings)
@@ -144,13 +166,14 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         keys=key_directory,
         servers=directory,
         board=board,
-        logs=logs,
+        logs=lines,
         limits=limits,
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
         catalog=Catalog(exchange, settings, clock),
         streams=OpenStreams(),
+        probes=Probes(exchange, pool, board, database),
     )
 
 
@@ -163,7 +186,8 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
-    jobs = JobLoop(hub.database, {prune_events.KIND: prune_events.handler(hub.settings)})
+    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
+    jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)
 

@@ -16,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from plughub.cluster.limits import Header
 from plughub.door.request import WHOLE
-from plughub.kit.ids import request_id
+from plughub.kit.clock import SystemClock
+from plughub.kit.ids import RequestIds
 
 HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -27,6 +28,7 @@ _LINGER_BYTES = 4 * 1024 * 1024
 _TICK_S = 5.0
 _UNSET, _NEVER = 0.0, float("inf")
 _IDLE, _HEAD, _BODY = 0, 1, 2
+_ids = RequestIds(SystemClock())
 _UNREADABLE = "Invalid HTTP request received"
 _TOO_LARGE = "Request headers are too large"
 _HINTS = {
@@ -202,7 +204,7 @@ def protocol_of(request_timeout_s: float) -> type[Protocol]:
 
 def refusal(status: int, message: str, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     """A whole answer to what is no request, in the form of the API's errors: whose door it was meant for is not known."""
-    id_ = request_id()
+    id_ = _ids.new()
     error: dict[str, Any] = {"code": "INVALID_PARAMETER", "message": message, "details": {"hint": _HINTS[status]}}
     body = msgspec.json.encode({"error": error, "message": message, "request_id": id_})
     lines = [*default_headers, (b"x-request-id", id_.encode()), (b"content-type", b"application/json")]

@@ -21,11 +21,12 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from plughub import __version__
 from plughub.app import Application, create_app
 from plughub.data_dir import DataDir, load_secrets
-from plughub.db.engine import DATABASE_FILE
-from plughub.db.migrate import SchemaUnknown
+from plughub.db.engine import DATABASE_FILE, Database, database_url
+from plughub.db.migrate import HEAD, SchemaUnknown, migrate, revision
 from plughub.door.dispatch import STOPPING
 from plughub.first_start import FirstStart, SecretsLost
 from plughub.http_protocol import protocol_of
+from plughub.kit.clock import SystemClock
 from plughub.kit.errors import Unavailable
 from plughub.settings import Settings
 
@@ -62,7 +63,9 @@ class Server(uvicorn.Server):
             settle_memory()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop. Streams still open after the grace end with a frame that says why, just before uvicorn cancels what still runs."""
+        """Stop. Streams that rest end at once, others that are still open after the grace just before uvicorn cancels what still runs;
+        each with a frame that says why."""
+        self._application.hub.streams.stop_all(Unavailable(STOPPING), resting_only=True)
         ending = asyncio.get_running_loop().call_later(
             self.config.timeout_graceful_shutdown or 0, self._application.hub.streams.stop_all, Unavailable(STOPPING)
         )
@@ -120,6 +123,35 @@ def serve(settings: Settings, out: TextIO = sys.stdout) -> int:
         raise CannotServe(f"The database {database} cannot be used: {_reason(error, settings)}") from error
     finally:
         data_dir.close()
+
+
+def upgrade(settings: Settings) -> tuple[str | None, str]:
+    """Bring the database to the newest schema and go. Gives the revision before (None: empty) and after.
+
+    Raises CannotServe, DataDirInUse, OSError.
+    """
+    os.umask(0o077)
+    name = database_name(settings)
+    data_dir = DataDir(settings.data_dir)
+    data_dir.open()
+    try:
+        return asyncio.run(_upgrade(settings))
+    except SchemaUnknown as error:
+        raise CannotServe(str(error)) from error
+    except SQLAlchemyError as error:
+        raise CannotServe(f"The database {name} cannot be used: {_reason(error, settings)}") from error
+    finally:
+        data_dir.close()
+
+
+async def _upgrade(settings: Settings) -> tuple[str | None, str]:
+    database = Database(database_url(settings), SystemClock())
+    try:
+        before = await revision(database)
+        await migrate(database)
+        return before, HEAD
+    finally:
+        await database.aclose()
 
 
 def settle_memory() -> None:

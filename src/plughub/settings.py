@@ -59,7 +59,9 @@ class Settings(BaseModel):
     max_server_log_bytes: int = Field(MIB, ge=4096, description="Size of one server's log; one older part of the same size is kept")
     event_flush_ms: int = Field(40, ge=1, le=50, description="Usage and tool events reach the disk after at most so long")
     event_queue: int = Field(100_000, ge=1000, description="Tool events waiting for the disk; at the bound calls are refused")
-    event_retention_days: int = Field(30, ge=1, description="Tool events older than this are removed")
+    event_retention_days: int = Field(
+        30, ge=1, description="The log of requests, tool events and what was seen of servers is removed after so many days"
+    )
     cache_entries: int = Field(50_000, ge=100, description="Bound of each in-process cache")
     request_timeout_s: float = Field(
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"

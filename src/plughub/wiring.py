@@ -21,6 +21,7 @@ from plughub.events.catalogue import (
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import SCOPES, TIERS, Caller
 from plughub.kit.errors import HubError
+from plughub.servers.health import Seen, keep_seen
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
 from plughub.upstream.target import RawJson, Status, Target
@@ -185,6 +186,7 @@ class Wiring:
         async with self._database.unit_of_work() as uow:
             if target.server_id not in self._deleted:  # it may have gone while this waited for its turn to write
                 uow.emit(_EVENTS[status], space_id=target.space_id, server_id=target.server_id, data=data)
+                await keep_seen(uow, target.server_id, Seen(uow.clock.time(), "status", status, error=error))
 
 
 def _hub_itself(space_id: str) -> Caller:

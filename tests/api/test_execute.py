@@ -287,7 +287,10 @@ def in_flight(served: Served) -> int:
 # --- the hot path ---
 
 # The batching writer, news of servers, and on PostgreSQL the follower: on their own time, whether anybody calls or not.
-BACKGROUND = re.compile(r"UPDATE space SET seq|UPDATE hub SET change_no|INSERT INTO event|BEGIN|SELECT .*change_no|.*\bnode\b", re.DOTALL)
+BACKGROUND = re.compile(
+    r"UPDATE space SET seq|UPDATE hub SET change_no|INSERT INTO event|INSERT INTO server_health|BEGIN|SELECT .*change_no|.*\bnode\b",
+    re.DOTALL,
+)
 
 
 @pytest.mark.requirement("call.no-database")

@@ -52,3 +52,22 @@ async def test_the_second_version_is_the_api_itself(lite: Served) -> None:
     called = await lite.call("POST", f"/api/v2/servers/{lite.demo_id}/tools/echo/execute", {"parameters": {"text": "x"}})
     assert called.json()["result"] == "x"
     assert (await lite.call("GET", "/api/v2/nothing")).json()["error"]["code"] == "NOT_FOUND"
+
+
+@pytest.mark.requirement("routes.api-v1")
+async def test_the_first_version_is_the_api_itself_and_says_what_follows_it(lite: Served) -> None:
+    here, there = await lite.call("GET", "/api/servers?limit=1"), await lite.call("GET", "/api/v1/servers?limit=1")
+    assert (there.status_code, there.json()) == (200, here.json())
+    assert there.headers["deprecation"].startswith("@") and "deprecation" not in here.headers and "link" not in here.headers
+    assert there.headers["link"] == '</api/servers>; rel="successor-version"'
+    called = await lite.call("POST", f"/api/v1/servers/{lite.demo_id}/tools/echo/execute", {"parameters": {"text": "x"}})
+    assert (called.json()["result"], called.headers["link"]) == (
+        "x",
+        f'</api/servers/{lite.demo_id}/tools/echo/execute>; rel="successor-version"',
+    )
+    for path in ("/api/v1/nothing", "/api/v1/v2/servers", "/api/v1/a>;%0d%0ax: y"):
+        missing = await lite.call("GET", path, headers={"X-API-Key": lite.key})
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "NOT_FOUND")
+        assert missing.headers.get_list("link")[0].count(">") == 1 and "x" not in missing.headers
+    old = await lite.call("GET", "/api/v1/servers", key="", headers={"X-API-Key": lite.key})
+    assert (old.status_code, len(old.headers.get_list("deprecation"))) == (200, 1)

@@ -59,6 +59,7 @@ async def test_ready_is_a_503_while_usage_records_cannot_be_written(lite: Served
 @pytest.mark.requirement("http.metrics")
 async def test_metrics_are_for_loopback_and_for_the_operators_key(served: Served) -> None:
     await served.call("GET", "/api/servers")
+    await served.app.hub.writer.flush()
     text = (await served.call("GET", "/metrics", key="")).text
     assert 'plughub_http_requests_total{method="GET",route="/api/servers",status="2xx"}' in text
     assert 'plughub_http_request_seconds_bucket{le="+Inf",method="GET",route="/api/servers"}' in text

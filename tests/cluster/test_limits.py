@@ -293,3 +293,20 @@ def test_addresses_are_bounded(clock: FakeClock) -> None:
         assert addresses.count(str(number))[1] is None
     assert addresses.count("999")[1] is not None
     assert len(addresses._tats) <= 10
+
+
+@pytest.mark.requirement("limits.stream-cap")
+def test_streams_have_places_of_their_own_ten_times_the_concurrency(clock: FakeClock) -> None:
+    limits, tier = InProcessLimits(clock, 100), TIERS["free"]
+    places = [limits.open_stream("a", tier) for _ in range(20)]
+    with pytest.raises(RateLimited) as refused:
+        limits.open_stream("a", tier)
+    assert refused.value.details == {"policy": "streams", "limit": 20, "retry_after": 1}
+    limits.admit("a", tier).release()
+    limits.open_stream("b", tier)
+    for _ in range(2):
+        places[0].release()
+    places[0] = limits.open_stream("a", tier)
+    with pytest.raises(RateLimited):
+        limits.open_stream("a", tier)
+    assert limits.peek("a", tier).left().concurrency == 2 and not limits.peek("a", tier).idle

@@ -64,7 +64,8 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
         async def new() -> Things:
             made = await served.register("Tour", server.url)
             key = await served.call("POST", "/api/auth/keys", {"name": "Tour"})
-            return await placed(served, made["uuid"], key.json()["id"])
+            await served.app.hub.writer.flush()
+            return await placed(served, Things(made["uuid"], key.json()["id"], key.headers["x-request-id"]))
 
         things = await new()
         for row in sorted(ROWS, key=lambda row: (row.method == "DELETE", row.path)):

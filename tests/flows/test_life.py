@@ -142,6 +142,19 @@ def test_calls_that_outlast_a_stop_are_told_so(tmp_path: Path) -> None:
         assert "Traceback" not in hub.output
 
 
+@pytest.mark.requirement("servers.logs-live", "run.stops-in-order")
+def test_a_stream_that_rests_ends_at_once_with_the_hub(tmp_path: Path) -> None:
+    with RunningHub(tmp_path / "data", settings={"PLUGHUB_SHUTDOWN_GRACE_S": "300"}) as hub:
+        headers = {"Authorization": f"Bearer {hub.key}", "Accept": "text/event-stream"}
+        with httpx2.stream("GET", f"{hub.url}/api/servers/{hub.demo()['uuid']}/logs", headers=headers, timeout=20) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            hub.process.send_signal(signal.SIGTERM)
+            rest = "".join(lines)
+        assert "event: error" in rest and "UNAVAILABLE" in rest
+        assert hub.end() == 0
+
+
 def busy(hub: RunningHub) -> int:
     places = hub.api("GET", "/api/rate-limit").json()["concurrency"]
     return int(places["limit"] - places["remaining"])

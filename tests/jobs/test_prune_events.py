@@ -15,13 +15,13 @@ from tests.conftest import FakeClock
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.requirement("data.tool-events-pruned")
+@pytest.mark.requirement("data.tool-events-pruned", "data.requests-pruned")
 async def test_tool_calls_older_than_the_retention_are_removed_and_other_events_stay(
     database: Database, tenant: Organization, settings: Settings, clock: FakeClock
 ) -> None:
     writer, spaces = BatchingWriter(database, settings), (tenant.live_space_id, tenant.test_space_id)
     for number in range(4500):
-        name = "tool.failed" if number % 3 else "tool.executed"
+        name = ("tool.failed", "tool.executed", "request.completed")[number % 3]
         writer.record((spaces[number % 2], name, clock.time(), None, None, "t", f"old{number}", "ok", False, 1, "api", "{}"))
     async with database.unit_of_work() as uow:
         uow.emit("server.created", space_id=spaces[0], data={})

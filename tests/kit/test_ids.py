@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plughub.kit.ids import base62, new_id, parse_public_id, parse_uuid, public_id, request_id
+from plughub.kit.ids import REQUEST_STEP_S, RequestIds, base62, new_id, parse_public_id, parse_uuid, public_id, request_time
+from tests.conftest import FakeClock
 
 SOME = "01a201ed-db7c-7002-86b5-0da8d9de611b"
 
@@ -62,7 +63,25 @@ def test_a_uuid_may_be_written_in_capitals() -> None:
 def test_new_ids_are_unique_and_sort_by_time() -> None:
     ids = [new_id() for _ in range(1000)]
     assert ids == sorted(set(ids))
-    assert len({request_id() for _ in range(1000)}) == 1000
+
+
+@pytest.mark.requirement("http.request-id", "logs.found-by-id")
+def test_request_ids_are_unique_and_tell_when_the_request_came(clock: FakeClock) -> None:
+    one, other, seen = RequestIds(clock), RequestIds(clock), set()
+    for moved in (0, 0.01, 0.04, 5, -3, 86_400, 4e8):
+        clock.advance(moved)
+        for _ in range(100):
+            made = {one.new(), other.new()}
+            assert all(0 <= clock.time() - (request_time(id_) or 0) <= REQUEST_STEP_S for id_ in made)
+            seen |= made
+    assert len(seen) == 1400 and all(len(id_) == 26 for id_ in seen)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "req_", "req_" + "0" * 21, "req_" + "0" * 23, "req_" + "A" * 22, "evt_" + "0" * 22, "req_" + "0" * 21 + "\n"]
+)
+def test_what_is_no_request_id_has_no_time(text: str) -> None:
+    assert request_time(text) is None
 
 
 def test_base62_is_padded() -> None:

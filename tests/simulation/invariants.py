@@ -84,9 +84,13 @@ def check_acknowledged(connection: sqlite3.Connection, acknowledged: Iterable[tu
 
 def check_calls(connection: sqlite3.Connection, calls: Iterable[Call]) -> None:
     """Every call that was admitted left one row; none ran twice."""
-    query = "SELECT request_id, outcome, is_error, space_id, server_id, key_id, tool, door FROM event WHERE outcome IS NOT NULL"
+    columns = "request_id, outcome, is_error, space_id, server_id, key_id, tool, door"
+    query = f"SELECT {columns} FROM event WHERE name LIKE 'tool.%' AND outcome IS NOT NULL"
     rows = {row[0]: row[1:] for row in connection.execute(query)}
-    require(len(rows) == connection.execute("SELECT count(*) FROM event WHERE outcome IS NOT NULL").fetchone()[0], "one request, two rows")
+    require(
+        len(rows) == connection.execute("SELECT count(*) FROM event WHERE name LIKE 'tool.%' AND outcome IS NOT NULL").fetchone()[0],
+        "one request, two rows",
+    )
     silent: dict[tuple[str, ...], list[Call]] = defaultdict(list)
     for call in calls:
         reply, behind = call.reply, call.server.behind

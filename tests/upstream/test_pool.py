@@ -60,6 +60,18 @@ async def test_a_failed_start_is_not_repeated_at_once_and_one_later_is(pool: Poo
         await pool.get(missing)
 
 
+@pytest.mark.requirement("servers.test")
+async def test_failures_can_be_forgiven_and_then_the_next_start_is_at_once(pool: Pool) -> None:
+    missing = Target("id", "space", "org", "missing", "STDIO", 1, command="no-such-command")
+    for _ in range(3):
+        with pytest.raises(UpstreamUnreachable, match=r"command not found: no-such-command$"):
+            await pool.get(missing)
+        with pytest.raises(UpstreamUnreachable, match="next try in 1 s"):
+            await pool.get(missing)
+        pool.forgive("id")
+    pool.forgive("nobody")
+
+
 async def test_a_server_that_crashes_on_every_call_is_restarted_less_and_less(pool: Pool, clock: FakeClock) -> None:
     with pytest.raises(UpstreamUnreachable, match="exited with code 1"):
         await call(await pool.get(stdio("legacy")), "leave", code=1)

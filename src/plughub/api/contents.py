@@ -74,7 +74,9 @@ class ContentsDoor:
     async def _target(self, request: Request, server_id: str | None) -> Target:
         if server_id is None:
             raise ServerNotFound
-        return await self._hub.exchange.target(request.known_caller(), server_id)
+        target = await self._hub.exchange.target(request.known_caller(), server_id)
+        request.server_id = server_id
+        return target
 
     def _timeout_s(self, body: dict[str, bytes], field: str, target: Target) -> float:
         return timeout_field(body, field, target.call_timeout_s or self._hub.settings.call_timeout_s)

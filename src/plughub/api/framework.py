@@ -10,11 +10,13 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Lifespan
 
 from plughub.api.render import render_api, render_v1
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.door.dispatch import SCOPE_KEY, note_outage
+from plughub.door.request import ClientGone
 from plughub.door.request import Request as DoorRequest
 from plughub.door.routes import Route
 from plughub.gateway.hub import Hub
@@ -107,6 +109,7 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HubError):
         raise error
     door = door_request(request)
+    door.error = error
     rendered = (render_v1 if door.door == "v1" else render_api)(error, door)
     response = Response(rendered.body, rendered.status)
     response.raw_headers = [*rendered.headers, (b"cache-control", b"no-store"), (b"content-length", b"%d" % len(rendered.body))]
@@ -115,6 +118,8 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
 
 async def _on_framework_error(request: Request, error: Exception) -> Response:
     """FastAPI wraps what reading the body raises; what else it raises of its own is an unknown path."""
+    if isinstance(error.__cause__, ClientDisconnect):
+        raise ClientGone
     return await _on_hub_error(request, error.__cause__ if isinstance(error.__cause__, HubError) else NotFound())
 
 

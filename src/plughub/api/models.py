@@ -40,6 +40,29 @@ class ServerList(Shape):
     offset: int
 
 
+class ClientFileOut(Shape):
+    """The servers by slug, as MCP clients write them; a secret is a placeholder, `${NAME}`."""
+
+    mcpServers: dict[str, dict[str, Any]]  # noqa: N815  the clients' name
+
+
+class ImportWarning(Shape):
+    """Something of the file that was left out or is not complete, and where it stands."""
+
+    field: str
+    message: str
+
+
+class ImportedOut(Shape):
+    """What came of an import. `renamed`: the new names by those of the file."""
+
+    imported: list[ServerOut]
+    skipped: list[str]
+    renamed: dict[str, str]
+    on_conflict: Literal["skip", "rename", "error"]
+    warnings: list[ImportWarning]
+
+
 class ToolsOut(Shape):
     """The tools of a server, each as the server sent it."""
 

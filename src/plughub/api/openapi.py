@@ -91,7 +91,7 @@ def _documented(row: Route) -> Callable[..., Awaitable[Any]]:
 
 def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> None:
     responses = {str(row.status): _good(row, schemas)}
-    if row.status == 200 and row.tag == "Tools":
+    if row.status == 200 and (row.tag == "Tools" or row.stream is not None):
         responses["200"]["content"][_STREAM] = {"schema": {"type": "string"}}
     error = {"application/json": {"schema": {"$ref": _REF.format(model=_ERRORS[row.door].__name__)}}}
     codes = ["default"] if row.scope == PUBLIC else ["401", "403", "429", "default"]

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import Body, Query, Response
+from fastapi import Body, Response
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
-from plughub.api.models import Execute, Executed, LogsOut, ServerList, ServerOut
+from plughub.api.models import Execute, Executed, ServerList, ServerOut
 from plughub.api.reply import Limit, Offset, reply, uuid_or_404
 from plughub.api.tools import ToolDoor
 from plughub.door.routes import Route
@@ -17,7 +17,6 @@ from plughub.servers.schemas import Server, ServerCreate
 from plughub.servers.status import ServerState
 
 _ALL = 1000
-LogLines = Annotated[int, Query(ge=1, le=1000)]
 Patch = Annotated[
     dict[str, Any], Body(description="RFC 7386 merge: objects merge, null removes, lists replace; `***` keeps the stored secret")
 ]
@@ -57,13 +56,6 @@ async def delete_server(caller: CallerDep, uow: UowDep, uuid: str) -> Response:
     return Response(status_code=204)
 
 
-async def read_logs(caller: CallerDep, connection: ReadDep, hub: HubDep, uuid: str, limit: LogLines = 100) -> Response:
-    """The last lines of the server's stderr and of the hub's notes about it, oldest first."""
-    server = await service.get_server(connection, caller, uuid_or_404(uuid), hub.sealer)
-    lines = [line.partition(" ") for line in hub.logs.tail(server.id, limit)]
-    return reply({"logs": [{"at": at, "line": line} for at, _, line in lines]})
-
-
 def _shown(hub: Hub, server: Server) -> dict[str, Any]:
     return shown(server, hub.board.get(server.id))
 
@@ -99,7 +91,6 @@ def routes(tools: ToolDoor) -> list[Route]:
         Route("PUT", _PATH + "/{uuid}", "write:servers", replace_server, "Change a server", "Servers", output=ServerOut),
         Route("PATCH", _PATH + "/{uuid}", "write:servers", update_server, "Change a server", "Servers", output=ServerOut),
         Route("DELETE", _PATH + "/{uuid}", "delete:servers", delete_server, "Remove a server", "Servers", status=204),
-        Route("GET", _PATH + "/{uuid}/logs", "read:servers", read_logs, "Read a server's log", "Servers", output=LogsOut),
         Route(
             "POST",
             _PATH + "/{uuid}/tools/{tool}/execute",

@@ -54,6 +54,7 @@ class ToolDoor:
             raise ServerNotFound
         caller, tool = request.known_caller(), request.values[1]
         target = self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id)
+        request.server_id = server_id
         arguments = object_field(body, "parameters")
 
         def shape(result: ToolResult, duration_us: int) -> bytes:
@@ -83,7 +84,9 @@ class ToolDoor:
         server_id = parse_public_id("mcp", public)
         if server_id is None:
             raise ServerNotFound
+        request.tool = tool
         target = await self._hub.exchange.target(request.known_caller(), server_id)
+        request.server_id = server_id
 
         def shape(result: ToolResult, duration_us: int) -> bytes:
             if result.is_error:
@@ -122,7 +125,10 @@ class ToolDoor:
             await self._check_tool(caller, wanted)
         params: dict[str, RawJson] = {"name": msgspec.json.encode(wanted.tool), "arguments": wanted.arguments}
         call = Call("tools/call", params, request.id, request.door, wanted.timeout_s, wanted.tool, meta, notify, wanted.context)
-        done = await hub.exchange.call_tool(caller, target, call)
+        try:
+            done = await hub.exchange.call_tool(caller, target, call)
+        finally:
+            request.recorded = call.recorded
         if done.answer.result is None:
             raise upstream_error(done.answer.error, invalid="The tool does not take these arguments")
         return wanted.shape(unwrap(done.answer.result), done.duration_us)

@@ -19,6 +19,8 @@ _NS = 1_000_000_000
 _BURST_WINDOW_NS = 60 * _NS
 # Epoch seconds in a float are no finer; whoever waits as long as told must be let in.
 _GRAIN_S = 1e-6
+# A stream that rests costs a connection and little else (CONTRACT section 8).
+STREAMS_PER_PLACE = 10
 Header = tuple[bytes, bytes]
 
 
@@ -32,14 +34,18 @@ class Left:
     concurrency: int
 
 
-class Meter(Protocol):
+class Lease(Protocol):
+    """A place that a request holds until its last byte, then gives back."""
+
+    def release(self) -> None: ...
+
+
+class Meter(Lease, Protocol):
     """The counters of one subject. An admitted request holds a place in them until its last byte, then calls `release`."""
 
     def headers(self) -> list[Header]: ...
 
     def left(self) -> Left: ...
-
-    def release(self) -> None: ...
 
 
 class Limits(Protocol):
@@ -51,6 +57,10 @@ class Limits(Protocol):
 
     def peek(self, subject: str, tier: Tier) -> Meter:
         """The counters, for an answer that counts nothing (or was refused)."""
+        ...
+
+    def open_stream(self, subject: str, tier: Tier) -> Lease:
+        """Take one of the places for streams that rest between their events. Raises RateLimited."""
         ...
 
 
@@ -74,6 +84,7 @@ class InProcessMeter:
         "_tolerance_ns",
         "_total",
         "in_flight",
+        "streams",
         "tat_ns",
         "tier",
     )
@@ -85,6 +96,7 @@ class InProcessMeter:
         self._total = 0
         self._reset = 0
         self.in_flight = 0
+        self.streams = 0
         self.tat_ns = 0
         self.retune(tier)
 
@@ -153,7 +165,7 @@ class InProcessMeter:
     def idle(self) -> bool:
         """Nothing is held and nothing would be forgotten by dropping this meter."""
         self._turn(int(self._clock.time()) // _MINUTE_S)
-        return self.in_flight == 0 and self._total == 0
+        return self.in_flight == 0 and self.streams == 0 and self._total == 0
 
     def _turn(self, minute: int) -> None:
         steps = minute - self._minute
@@ -185,6 +197,22 @@ class InProcessMeter:
         return (self._minute + _CELLS) * _MINUTE_S
 
 
+class StreamPlace:
+    """The place of one stream; given back once."""
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, meter: InProcessMeter) -> None:
+        self._meter: InProcessMeter | None = meter
+        meter.streams += 1
+
+    def release(self) -> None:
+        """Give the place back."""
+        if self._meter is not None:
+            self._meter.streams -= 1
+            self._meter = None
+
+
 class InProcessLimits:
     """Meters in memory, bounded: idle ones go first, and a meter that holds a count is never dropped."""
 
@@ -211,6 +239,13 @@ class InProcessLimits:
         elif meter.tier is not tier:
             meter.retune(tier)
         return meter
+
+    def open_stream(self, subject: str, tier: Tier) -> StreamPlace:
+        """See `Limits.open_stream`."""
+        meter, most = self.peek(subject, tier), STREAMS_PER_PLACE * tier.concurrency
+        if meter.streams >= most:
+            raise _limited("streams", most, 1)
+        return StreamPlace(meter)
 
 
 class AddressLimits:

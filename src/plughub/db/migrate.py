@@ -19,14 +19,19 @@ class SchemaUnknown(Exception):
 
 async def migrate(database: Database) -> None:
     """Create or upgrade every table, in one transaction. Raises SchemaUnknown."""
-    async with database.read() as connection:
-        if await connection.run_sync(_revision) == HEAD:
-            return
+    if await revision(database) == HEAD:
+        return
     async with database.unit_of_work() as uow:
         if uow.dialect == "postgresql":
             # Several processes may start at once on an empty database.
             await uow.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         await uow.connection.run_sync(_upgrade)
+
+
+async def revision(database: Database) -> str | None:
+    """The revision that the database has; None when it is empty."""
+    async with database.read() as connection:
+        return await connection.run_sync(_revision)
 
 
 def alembic_config(connection: Connection | None = None) -> Any:

@@ -217,7 +217,32 @@ event = Table(
         postgresql_where=text("change_no IS NOT NULL"),
     ),
     Index(None, "space_id", "name", "at"),
+    # The figures of one server are counted in this index alone, without its rows.
+    Index(
+        "ix_event_of_server",
+        "server_id",
+        "name",
+        "at",
+        "is_error",
+        "duration_us",
+        sqlite_where=text("server_id IS NOT NULL"),
+        postgresql_where=text("server_id IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
+)
+
+# What was seen of a server: every change of its state (`kind` status) and every look of the hub's own (probe). Bounded by a job.
+server_health = Table(
+    "server_health",
+    metadata,
+    _key(),
+    _reference("server_id", "server.id", cascade=True),
+    _time("at"),
+    _text("kind"),
+    _text("status"),
+    Column("latency_us", BigInteger, nullable=True),
+    Column("error", Text, nullable=True),
+    Index(None, "server_id", "at"),
 )
 
 # One row a live process; `change_no` is how far its caches have followed.

@@ -67,6 +67,7 @@ class BatchingWriter:
         self.failures = 0
         self.failing = False  # the last attempt did not reach the disk
         self.refused = 0
+        self.left_out = 0  # counted by those who give up a row when the writer is full
 
     @property
     def full(self) -> bool:

@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plughub.cluster.limits import Header
 from plughub.db.outage import find_outage
+from plughub.door.record import RequestLog
 from plughub.door.request import NO_STORE, ClientGone, Request
 from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.gateway.admission import Admission
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
-from plughub.kit.ids import request_id
 from plughub.settings import Settings
 
 log = structlog.get_logger("plughub.door")
@@ -35,8 +35,11 @@ _EXPOSED = (
     b"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
     b"X-Request-Id, Mcp-Session-Id, WWW-Authenticate"
 )
-_V2 = b"/api/v2/"
-# The X-API-Key header is the documents' older way; in the form of RFC 9745, deprecated since 2026.
+# The documents' other names of the same API.
+_V1, _V2 = b"/api/v1/", b"/api/v2/"
+# Every spelling of yes that the framework takes.
+_FOLLOW = frozenset(b"follow=" + yes for yes in (b"1", b"true", b"yes", b"on", b"t", b"y"))
+# The X-API-Key header and `/api/v1` are the documents' older way; in the form of RFC 9745, deprecated since 2026.
 _DEPRECATED: Header = (b"deprecation", b"@1767225600")
 _PREFLIGHT: list[Header] = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -68,6 +71,7 @@ class Dispatcher:
         renderers: Mapping[str, Renderer],
         settings: Settings,
         stats: DoorStats,
+        requests: RequestLog,
     ) -> None:
         self._table = table
         self._framework = framework
@@ -75,6 +79,8 @@ class Dispatcher:
         self._renderers = renderers
         self._limit_bytes = settings.max_body_bytes
         self._stats = stats
+        self._requests = requests
+        self._new_id = requests.ids.new
         self._hosts = HostRule(settings)
         self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
 
@@ -84,13 +90,13 @@ class Dispatcher:
             await self._framework(scope, receive, send)
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send, request_id())
+        request = Request(scope, receive, send, self._new_id())
         try:
             await self._serve(request)
         except HubError as error:
             await self._fail(request, error)
         except ClientGone:
-            request.status = 499
+            request.status, request.error = 499, None
         except asyncio.CancelledError:
             # The server cancels what outlasts the grace of its stop, and writes a trace of what comes out of here. A client that
             # leaves is a ClientGone.
@@ -103,20 +109,23 @@ class Dispatcher:
         finally:
             if request.lease is not None:
                 request.lease.release()
+            if not request.recorded:
+                self._requests.keep(request, began)
             self._stats.record(request.route, request.status, time.perf_counter() - began)
 
     async def _serve(self, request: Request) -> None:
         scope = request.scope
         path = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()
-        if path.startswith(_V2):  # the documents' name of the same API
+        older = path.startswith(_V1)
+        if older or path.startswith(_V2):
             path = b"/api/" + path[len(_V2) :]
             scope["raw_path"], scope["path"] = path, "/api/" + scope["path"][len(_V2) :]
         request.door = door_of(scope["path"])
         origin = request.headers.get(b"origin")
         if origin is not None:
             request.cors = self._hosts.cors(scope["path"], origin)
-        if b"x-api-key" in request.headers and b"authorization" not in request.headers:
-            request.cors = [*request.cors, _DEPRECATED]
+        if older or (b"x-api-key" in request.headers and b"authorization" not in request.headers):
+            request.cors = [*request.cors, _DEPRECATED, *([_successor(path)] if older else ())]
         self._hosts.check(request.headers.get(b"host", b""), origin, request.door)
         method = scope["method"]
         if method == "OPTIONS" and origin is not None:
@@ -127,6 +136,11 @@ class Dispatcher:
             if route.cost:
                 self._admission.count_address(request)
         else:
+            if route.stream is not None and method == "GET" and wants_stream(request):
+                caller = await self._admission.admit(request, route.scope, 0)
+                self._admission.admit_stream(request, caller, route.cost)
+                await route.stream(request)
+                return
             await self._admission.admit(request, route.scope, route.cost)
         if route.hot:
             await route.handler(request)
@@ -187,6 +201,7 @@ class Dispatcher:
         )
 
     async def _fail(self, request: Request, error: HubError) -> None:
+        request.error = error
         if request.started:  # the answer has begun: all that is left is to break it off
             return
         rendered = self.render(error, request)
@@ -199,6 +214,12 @@ class Dispatcher:
     def render(self, error: HubError, request: Request) -> Rendered:
         """The error in the dialect of the request's door."""
         return self._renderers[request.door](error, request)
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether the request is for an event stream: by its Accept header, or by `follow` where a header cannot be set."""
+    query: bytes = request.scope["query_string"]
+    return b"text/event-stream" in request.headers.get(b"accept", b"") or not _FOLLOW.isdisjoint(query.lower().split(b"&"))
 
 
 def note_outage(error: Exception, request: Request) -> HubError | None:
@@ -304,6 +325,11 @@ class HostRule:
         except (UnicodeDecodeError, ValueError):
             return False
         return name in self._names or name in ("127.0.0.1", "::1")
+
+
+def _successor(path: bytes) -> Header:
+    """Where the same is found under its newer name (RFC 8288, relation of RFC 5829)."""
+    return b"link", b'<%b>; rel="successor-version"' % quote(path.partition(b"?")[0], safe="/%").encode()
 
 
 def door_of(path: str) -> str:

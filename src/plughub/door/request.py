@@ -5,10 +5,10 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from plughub.cluster.limits import Header, Meter
+from plughub.cluster.limits import Header, Lease, Meter
 from plughub.door.routes import Route
 from plughub.kit.caller import Caller
-from plughub.kit.errors import Malformed, PayloadTooLarge, UnsupportedMediaType
+from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
 
 Whole = Callable[[int, list[Header], bytes], Awaitable[None]]
 # Where a server that can send a whole answer at once puts its way to do so: (status, headers, body); see `http_protocol`.
@@ -32,17 +32,23 @@ class Request:
         "caller",
         "cors",
         "door",
+        "error",
         "headers",
         "id",
         "lease",
         "limit_headers",
         "meter",
+        "needed",
         "receive",
+        "recorded",
         "route",
+        "rpc",
         "scope",
         "send",
+        "server_id",
         "started",
         "status",
+        "tool",
         "values",
         "whole",
     )
@@ -60,11 +66,19 @@ class Request:
         self.door = "plain"
         self.caller: Caller | None = None
         self.meter: Meter | None = None
-        self.lease: Meter | None = None
+        self.lease: Lease | None = None
         self.limit_headers: list[Header] | None = None
         self.cors: list[Header] = []
         self.started = False
         self.status = 0
+        # For the log of requests: what went wrong, the server when it is the caller's, the tool, the MCP method and the scope it
+        # needs, and whether the row of a tool call tells it all.
+        self.error: HubError | None = None
+        self.server_id: str | None = None
+        self.tool: str | None = None
+        self.rpc: str | None = None
+        self.needed: str | None = None
+        self.recorded = False
 
     def known_caller(self) -> Caller:
         """The caller of a route that is not public."""

@@ -1,7 +1,7 @@
 """Answers that take time: cancelled when the client leaves, streamed when something is worth telling before the end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from plughub.door.request import ClientGone, Request
@@ -90,6 +90,35 @@ async def streamed(request: Request, feed: Feed, work: Coroutine[Any, Any, T], *
             await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # seen: when the client has left, nobody is there to hear it
+
+
+async def followed(request: Request, feed: Feed, lost: Callable[[int], bytes]) -> None:
+    """Send what is fed until the client leaves or the feed ends; `lost` makes the frame that says how many frames were dropped.
+
+    Closes the feed; the stream must have begun. Raises why the feed was stopped.
+    """
+    loop = asyncio.get_running_loop()
+    leaving = loop.create_task(request.disconnected())
+    leaving.add_done_callback(lambda _: feed.wake.set())
+    timer = loop.call_later(_KEEP_ALIVE_S, feed.wake.set)
+    try:
+        while not leaving.done():
+            frames, dropped = feed.take(), feed.dropped
+            feed.dropped = 0
+            # What was dropped came after what was kept.
+            await request.write((frames + lost(dropped) if dropped else frames) or b": keep-alive\n\n")
+            timer.cancel()
+            timer = loop.call_later(_KEEP_ALIVE_S, feed.wake.set)
+            if feed.stopped is not None:
+                raise feed.stopped
+            if feed.ended and not feed.frames:
+                return
+            await feed.wake.wait()
+            feed.wake.clear()
+    finally:
+        feed.close()
+        timer.cancel()
+        leaving.cancel()
 
 
 async def _send_all(request: Request, feed: Feed, *, idle: bool) -> None:

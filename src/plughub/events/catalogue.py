@@ -26,8 +26,13 @@ PROFILE_DELETED: Final = "profile.deleted"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
 
-# The rows of tool calls: written by the batching writer, pruned by age.
+# Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
+REQUEST_COMPLETED: Final = "request.completed"
+
+# The rows of tool calls.
 TOOL_CALLS: Final = (TOOL_EXECUTED, TOOL_FAILED)
+# One row a request, whatever it was: written by the batching writer, pruned by age.
+REQUESTS: Final = (*TOOL_CALLS, REQUEST_COMPLETED)
 # What takes something away from somebody: answered only when every live process knows it.
 # (A project takes its profiles along, and each of them says so itself.)
 RESTRICTING: Final = frozenset(
@@ -107,3 +112,14 @@ class ToolCalled(TypedDict):
     outcome: str
     is_error: bool
     duration_ms: float
+
+
+class RequestDone(TypedDict):
+    """`request.completed`: what the row's own columns do not hold. `path` is the route's, never the caller's; `rpc` an MCP method."""
+
+    method: str
+    path: str
+    status: int
+    scope: str
+    rpc: NotRequired[str]
+    policy: NotRequired[str]

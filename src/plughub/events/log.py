@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, space
 from plughub.db.unit_of_work import Event, UnitOfWork
-from plughub.events.catalogue import TOOL_CALLS
+from plughub.events.catalogue import REQUESTS
 
 PAGE = 500
 
@@ -16,13 +16,13 @@ PAGE = 500
 async def list_since(connection: AsyncConnection, space_id: str, seq: int, limit: int = PAGE) -> list[Event]:
     """The events of a space after `seq`, in order, at most `limit`."""
     query = select(event).where(event.c.space_id == space_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
-    return [_event(row) for row in (await connection.execute(query)).mappings()]
+    return [event_of(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def list_changes(connection: AsyncConnection, change_no: int, limit: int = PAGE) -> list[Event]:
     """The management events of the whole hub after `change_no`, in order, at most `limit`."""
     query = select(event).where(event.c.change_no > change_no).order_by(event.c.change_no).limit(limit)
-    return [_event(row) for row in (await connection.execute(query)).mappings()]
+    return [event_of(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def list_space_ids(connection: AsyncConnection) -> Sequence[str]:
@@ -30,19 +30,19 @@ async def list_space_ids(connection: AsyncConnection) -> Sequence[str]:
     return (await connection.execute(select(space.c.id))).scalars().all()
 
 
-async def prune_tool_calls(uow: UnitOfWork, space_id: str, before_at: float, limit: int) -> int:
-    """Remove at most `limit` rows of tool calls of a space that happened before `before_at`; the number removed."""
-    old = (
-        select(event.c.seq)
-        .where(event.c.space_id == space_id, event.c.name.in_(TOOL_CALLS), event.c.at < before_at)
-        .order_by(event.c.at)
-        .limit(limit)
-    )
-    done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
-    return done.rowcount
+async def prune_requests(uow: UnitOfWork, space_id: str, before_at: float, limit: int) -> int:
+    """Remove at most `limit` rows of tool calls and other requests of a space from before `before_at`; the number removed."""
+    removed = 0
+    for name in REQUESTS:  # one at a time: several together lead SQLite away from the index, over the whole table
+        old = select(event.c.seq).where(event.c.space_id == space_id, event.c.name == name, event.c.at < before_at)
+        old = old.order_by(event.c.at).limit(limit - removed)
+        done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
+        removed += done.rowcount
+    return removed
 
 
-def _event(row: RowMapping) -> Event:
+def event_of(row: RowMapping) -> Event:
+    """A row as the event that it is."""
     values = dict(row)
     values["data"] = json.loads(values["data"])
     return Event(**values)

@@ -6,12 +6,12 @@ counted against the limit of their address.
 
 from typing import Any, Protocol
 
-from plughub.cluster.limits import AddressLimits, Header, Left, Limits, Meter
+from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, parse
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, Unauthorized
+from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
 from plughub.settings import Settings
 
 ANYBODY = "authenticated"
@@ -28,7 +28,7 @@ class Arrival(Protocol):
     door: str
     caller: Caller | None
     meter: Meter | None
-    lease: Meter | None
+    lease: Lease | None
     limit_headers: list[Header] | None
 
     def repeated(self, names: tuple[bytes, ...]) -> bytes | None:
@@ -74,6 +74,20 @@ class Admission:
     def charge(self, arrival: Arrival, caller: Caller, cost: int = 1) -> None:
         """Count a request whose cost is known only after its body (MCP: pings and notifications are free)."""
         arrival.lease = self._limits.admit(_subject(caller), caller.tier, cost)
+
+    def admit_stream(self, arrival: Arrival, caller: Caller, cost: int) -> None:
+        """Count a request that becomes a stream: between its events it rests, so it holds a place among the streams alone.
+
+        Raises RateLimited; policy `streams` when those are all taken.
+        """
+        subject = _subject(caller)
+        place = self._limits.open_stream(subject, caller.tier)
+        try:
+            self._limits.admit(subject, caller.tier, cost).release()
+        except RateLimited:
+            place.release()
+            raise
+        arrival.lease = place
 
     def left(self, caller: Caller) -> Left:
         """What is left of the caller's limits."""

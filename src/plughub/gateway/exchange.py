@@ -16,11 +16,16 @@ from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import HubError, ServerDisabled, Unavailable
 from plughub.protocol import versions
+from plughub.protocol.envelope import object_of
 from plughub.servers.directory import ServerDirectory
 from plughub.upstream.pool import Pool
 from plughub.upstream.target import Answer, Ask, Facts, Notify, RawJson, Target, Upstream
 
 MAX_TOOL_NAME = 256
+# Of the hub's own sentence about a failure.
+_MAX_TEXT = 500
+# What a call waited for besides its server (a start, mostly) is told when it is more than this.
+_WORTH_TELLING_S = 0.001
 _IS_ERROR = b'"isError"'
 
 
@@ -28,7 +33,13 @@ class _Outcome(msgspec.Struct):
     isError: bool = False  # noqa: N815  the wire's name
 
 
+class _Refusal(msgspec.Struct):
+    code: int = 0
+
+
 _outcome = msgspec.json.Decoder(_Outcome)
+_refusal = msgspec.json.Decoder(_Refusal)
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -44,7 +55,9 @@ class Exchanged:
 class Call:
     """One request of a caller, as a door has read it. `params` and `meta` are raw JSON values by key.
 
-    `context` is the caller's own note, kept with the record of the call and never sent on.
+    `context` is the caller's own note, kept with the record of the call and never sent on; `told` is what the door has to say there,
+    as the text of a JSON object. The exchange sets the rest: when the server was asked (`time.perf_counter()`), and that the row of
+    the call is kept.
     """
 
     method: str
@@ -56,6 +69,9 @@ class Call:
     meta: Mapping[str, RawJson] | None = None
     notify: Notify | None = None
     context: RawJson | None = None
+    told: str = "{}"
+    asked_at: float = 0.0
+    recorded: bool = False
 
 
 class Exchange:
@@ -86,7 +102,7 @@ class Exchange:
         meta, notify = call.meta, call.notify
         if meta:
             meta, notify = _own_meta(meta, notify)
-        began = time.perf_counter()
+        call.asked_at = began = time.perf_counter()
         answer = await upstream.request(Ask(call.method, call.params, call.timeout_s, call.name, meta, notify))
         return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
 
@@ -98,23 +114,36 @@ class Exchange:
         try:
             done = await self.exchange(caller, target, call)
         except HubError as error:
-            self._keep(caller, target, call, error.code, began, is_error=True)
+            self._keep(caller, target, call, error.code, began, is_error=True, facts={"error": error.text[:_MAX_TEXT]})
             raise
         except BaseException:  # cancelled by the client or by a stop: what ran is recorded all the same
             self._keep(caller, target, call, "CANCELLED", began, is_error=True)
             raise
         result = done.answer.result
         if result is None:
-            self._keep(caller, target, call, "UPSTREAM_ERROR", began, is_error=True)
+            self._keep(caller, target, call, "UPSTREAM_ERROR", began, is_error=True, facts={"rpc_code": _code_of(done.answer.error)})
         else:
-            self._keep(caller, target, call, "ok", began, is_error=_says_error(result))
+            waited = call.asked_at - began > _WORTH_TELLING_S
+            facts: dict[str, str | int] | None = {"upstream_us": done.duration_us} if waited else None
+            self._keep(caller, target, call, "ok", began, is_error=_says_error(result), facts=facts)
         return done
 
-    def _keep(self, caller: Caller, target: Target, call: Call, outcome: str, began: float, *, is_error: bool) -> None:
+    def _keep(
+        self,
+        caller: Caller,
+        target: Target,
+        call: Call,
+        outcome: str,
+        began: float,
+        *,
+        is_error: bool,
+        facts: dict[str, str | int] | None = None,
+    ) -> None:
         """One row: the usage record and the event `tool.executed` (a result came) or `tool.failed` (none came)."""
         tool = call.name
-        if tool is not None and (len(tool) > MAX_TOOL_NAME or "\0" in tool):  # what no server has, and PostgreSQL cannot hold
-            tool = tool[:MAX_TOOL_NAME].replace("\0", "\ufffd")
+        if tool is not None and (len(tool) > MAX_TOOL_NAME or "\0" in tool):
+            tool = storable_tool(tool)
+        call.recorded = True
         self._writer.record(
             (
                 caller.space_id,
@@ -128,9 +157,31 @@ class Exchange:
                 is_error,
                 int((time.perf_counter() - began) * 1e6),
                 call.door,
-                "{}" if call.context is None else '{"context":' + str(call.context, "utf-8") + "}",
+                call.told if facts is None and call.context is None else _told(call, facts),
             )
         )
+
+
+def _code_of(error: RawJson | None) -> int:
+    """The number of a server's JSON-RPC error; 0 when it has none."""
+    try:
+        return _refusal.decode(error or b"{}").code
+    except msgspec.DecodeError:
+        return 0
+
+
+def storable_tool(name: str) -> str:
+    """A tool's name as a row may hold it: what no server has is cut, and PostgreSQL cannot hold NUL."""
+    return name[:MAX_TOOL_NAME].replace("\0", "\ufffd")
+
+
+def _told(call: Call, facts: Mapping[str, str | int] | None) -> str:
+    """What the columns of the row do not hold, as JSON text."""
+    parts: dict[str, RawJson] = {name: msgspec.json.encode(value) for name, value in (facts or {}).items()}
+    parts |= _parts.decode(call.told)
+    if call.context is not None:
+        parts["context"] = call.context
+    return str(object_of(parts), "utf-8")
 
 
 def _says_error(result: RawJson) -> bool:

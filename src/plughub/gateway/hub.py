@@ -9,6 +9,7 @@ from plughub.events.follower import Follower
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
+from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
@@ -42,3 +43,4 @@ class Hub:
     exchange: Exchange
     catalog: Catalog
     streams: OpenStreams
+    probes: Probes

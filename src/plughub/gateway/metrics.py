@@ -30,6 +30,7 @@ class HubState(Collector):
             "events_written": ("Tool events on the disk", writer.written),
             "event_write_failures": ("Attempts to write tool events that failed and were repeated", writer.failures),
             "events_refused": ("Tool events that the database refused", writer.refused),
+            "requests_not_logged": ("Requests without a row in the log because too many rows were waiting", writer.left_out),
         }
         for name, (text, value) in counters.items():
             yield CounterMetricFamily(f"plughub_{name}", text, value)

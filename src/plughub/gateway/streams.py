@@ -14,12 +14,17 @@ MAX_WAITING_BYTES = 1024 * 1024
 
 
 class Feed:
-    """Frames on their way from a running request to its client; bounded. `stopped` is why it must end now."""
+    """Frames on their way from a running request to its client; bounded. `stopped` is why it must end now.
 
-    __slots__ = ("_open", "dropped", "frames", "key_id", "stopped", "waiting_bytes", "wake")
+    A `resting` feed has no request that runs to an end of its own: it follows something until somebody ends it.
+    """
 
-    def __init__(self, key_id: str, open_feeds: "OpenStreams") -> None:
+    __slots__ = ("_open", "dropped", "ended", "frames", "key_id", "resting", "stopped", "waiting_bytes", "wake")
+
+    def __init__(self, key_id: str, open_feeds: "OpenStreams", *, resting: bool) -> None:
         self.key_id = key_id
+        self.resting = resting
+        self.ended = False
         self.frames: list[bytes] = []
         self.wake = asyncio.Event()
         self.dropped = 0
@@ -41,6 +46,11 @@ class Feed:
         frames, self.frames, self.waiting_bytes = self.frames, [], 0
         return b"".join(frames)
 
+    def end(self) -> None:
+        """Nothing follows: the stream is complete when what waits is sent."""
+        self.ended = True
+        self.wake.set()
+
     def stop(self, error: HubError) -> None:
         """End the stream with `error`."""
         self.stopped = error
@@ -52,14 +62,15 @@ class Feed:
 
 
 class OpenStreams:
-    """Every open stream by its key. As many as there are running requests, so bounded by the limits; a listener of the database."""
+    """Every open stream by its key. As many as there are running requests and places for streams, so bounded by the limits; a
+    listener of the database."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, set[Feed]] = {}
 
-    def open(self, caller: Caller) -> Feed:
+    def open(self, caller: Caller, *, resting: bool = False) -> Feed:
         """A new feed; whoever opens it closes it."""
-        feed = Feed(caller.key_id, self)
+        feed = Feed(caller.key_id, self, resting=resting)
         self._feeds.setdefault(caller.key_id, set()).add(feed)
         return feed
 
@@ -71,11 +82,12 @@ class OpenStreams:
             if not feeds:
                 del self._feeds[feed.key_id]
 
-    def stop_all(self, error: HubError) -> None:
-        """End every stream with `error`."""
+    def stop_all(self, error: HubError, *, resting_only: bool = False) -> None:
+        """End every stream with `error`, or only those that nothing else would end."""
         for feeds in self._feeds.values():
             for feed in feeds:
-                feed.stop(error)
+                if feed.resting or not resting_only:
+                    feed.stop(error)
 
     async def follow(self, events: Sequence[Event]) -> None:
         """End the streams of keys that may no longer call."""

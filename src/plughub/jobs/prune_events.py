@@ -1,8 +1,8 @@
-"""Removes tool calls that have grown old."""
+"""Removes tool calls and other requests that have grown old."""
 
 from plughub.db.engine import Database
 from plughub.db.jobs import Job
-from plughub.events.log import list_space_ids, prune_tool_calls
+from plughub.events.log import list_space_ids, prune_requests
 from plughub.jobs.loop import Handler
 from plughub.settings import Settings
 
@@ -24,7 +24,7 @@ def handler(settings: Settings) -> Handler:
 
 
 async def prune_events(database: Database, before_at: float) -> int:
-    """Remove every tool call that happened before `before_at` (epoch seconds); how many that were."""
+    """Remove every row of a request from before `before_at` (epoch seconds); how many that were."""
     removed = 0
     async with database.read() as connection:
         space_ids = await list_space_ids(connection)
@@ -32,6 +32,6 @@ async def prune_events(database: Database, before_at: float) -> int:
         gone = _AT_ONCE
         while gone == _AT_ONCE:
             async with database.unit_of_work() as uow:
-                gone = await prune_tool_calls(uow, space_id, before_at, _AT_ONCE)
+                gone = await prune_requests(uow, space_id, before_at, _AT_ONCE)
             removed += gone
     return removed

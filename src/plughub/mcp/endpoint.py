@@ -17,7 +17,7 @@ from plughub.kit.errors import HeaderMismatch, HubError, MethodNotFound, ServerN
 from plughub.kit.ids import parse_uuid
 from plughub.mcp.methods import METHODS, Method
 from plughub.mcp.render import error_headers, error_object, http_status
-from plughub.mcp.views import Asking, Everything, OneServer, View
+from plughub.mcp.views import ONE_SERVER_PATH, Asking, Everything, OneServer, View
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import check_modern, classify, error_frame, object_of
 from plughub.upstream.target import RawJson
@@ -43,6 +43,7 @@ class McpDoor:
         if server_id is None:
             raise ServerNotFound
         target = await self._hub.exchange.target(request.known_caller(), server_id)
+        request.server_id = server_id
         await self._handle(request, OneServer(self._hub, target))
 
     async def _handle(self, request: Request, view: View) -> None:
@@ -56,6 +57,7 @@ class McpDoor:
         try:
             frame = await self._run(request, view, message)
         except HubError as error:
+            request.error = error
             frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
             extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
         if request.started:
@@ -70,10 +72,12 @@ class McpDoor:
             if doubled is not None:
                 raise HeaderMismatch(f"{_SPELLED[doubled]} header appears more than once")
             check_modern(request.headers, message)
+        request.rpc = message.method
         method = METHODS.get(message.method)
         if method is None or (message.modern and message.method in ("initialize", "ping")):
             raise MethodNotFound(f"Method not found: {message.method[:100]}")
         caller = request.known_caller()
+        request.needed = method.scope
         if method.scope != AUTHENTICATED:
             caller.require(method.scope)
         if method.cost:
@@ -83,7 +87,7 @@ class McpDoor:
     async def _answer(self, request: Request, view: View, message: Message, method: Method) -> bytes:
         caller = request.known_caller()
         if not (method.streams and "progressToken" in message.meta):
-            work = method.handler(view, Asking(caller, message, request.id, None))
+            work = method.handler(view, Asking(caller, message, request, None))
             # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation").
             return await unless_gone(request, work) if message.modern else await work
         feed = self._hub.streams.open(caller)
@@ -92,7 +96,7 @@ class McpDoor:
             frame = b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (msgspec.json.encode(name), object_of(params))
             feed.push(sse_message(frame))
 
-        work = method.handler(view, Asking(caller, message, request.id, notify))
+        work = method.handler(view, Asking(caller, message, request, notify))
         return await streamed(request, feed, work, cancel_on_disconnect=message.modern)  # type: ignore[arg-type]
 
 
@@ -108,7 +112,7 @@ def routes(hub: Hub) -> list[Route]:
     door = McpDoor(hub)
     return [
         _row("/mcp", door.everything, "MCP: every server the key may use"),
-        _row("/servers/{uuid}/mcp", door.one_server, "MCP: one server, transparent"),
+        _row(ONE_SERVER_PATH, door.one_server, "MCP: one server, transparent"),
     ]
 
 

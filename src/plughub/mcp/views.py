@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from plughub import __version__
+from plughub.door.request import Request
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import Caller
@@ -14,6 +15,9 @@ from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, text_of
 from plughub.upstream.target import Answer, Facts, Notify, RawJson, Target
 
+ONE_SERVER_PATH = "/servers/{uuid}/mcp"
+# The row of a call tells its door; this door has two paths.
+_TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
 FAILURES_META = "plughub/failures"
 
 
@@ -23,13 +27,21 @@ class Asking:
 
     caller: Caller
     message: Message
-    request_id: str
+    request: Request
     notify: Notify | None
 
     def call(self, hub: Hub, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
         """The call of `target` that the exchange makes of it."""
         timeout_s = target.call_timeout_s or hub.settings.call_timeout_s
-        return Call(self.message.method, params, self.request_id, "mcp", timeout_s, name, self.message.meta, self.notify)
+        return Call(self.message.method, params, self.request.id, "mcp", timeout_s, name, self.message.meta, self.notify)
+
+    async def run_tool(self, hub: Hub, target: Target, call: Call) -> Exchanged:
+        """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
+        self.request.tool = call.name
+        try:
+            return await hub.exchange.call_tool(self.caller, target, call)
+        finally:
+            self.request.recorded = call.recorded
 
 
 class View(Protocol):
@@ -78,7 +90,8 @@ class Everything:
         name = await self._hub.catalog.resolve(asking.caller, target, tail, whole)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
         params["name"] = msgspec.json.encode(name)
-        return await self._hub.exchange.call_tool(asking.caller, target, asking.call(self._hub, target, name, params))
+        asking.request.server_id = target.server_id
+        return await asking.run_tool(self._hub, target, asking.call(self._hub, target, name, params))
 
 
 class OneServer:
@@ -101,7 +114,9 @@ class OneServer:
         """The server's tool; an unknown name is the server's to judge."""
         name = _tool_name(asking.message)
         params: dict[str, RawJson] = {key: value for key, value in asking.message.params.items() if key != "_meta"}
-        return await self._hub.exchange.call_tool(asking.caller, self._target, asking.call(self._hub, self._target, name, params))
+        call = asking.call(self._hub, self._target, name, params)
+        call.told = _TOLD
+        return await asking.run_tool(self._hub, self._target, call)
 
 
 def _tool_name(message: Message) -> str:

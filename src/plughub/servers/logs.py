@@ -1,11 +1,14 @@
 """What each server wrote to stderr, and our notes about it: one bounded file a server."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from plughub.kit.clock import Clock, rfc3339
 
+# Hears every line of a server, then None when it is deleted; must not raise.
+Reader = Callable[[str | None], None]
 _OPEN_FILES = 64
 _REMEMBERED = 10_000
 _MAX_LINE = 4000
@@ -21,13 +24,17 @@ class ServerLogs:
         self._clock = clock
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
         self._removed: OrderedDict[str, None] = OrderedDict()
+        self._readers: dict[str, list[Reader]] = {}
 
     def write(self, server_id: str, line: str) -> None:
         """Append one line with its time. The folder is made with the first line of all."""
         if server_id in self._removed:
             return
+        kept = f"{rfc3339(self._clock.time())} {line[:_MAX_LINE]}".encode(errors="replace")
+        for reader in self._readers.get(server_id, ()):
+            reader(kept.decode())
         try:
-            self._append(server_id, f"{rfc3339(self._clock.time())} {line[:_MAX_LINE]}\n".encode(errors="replace"))
+            self._append(server_id, kept + b"\n")
         except OSError:
             # A full disk costs the line, never the connection of the server that wrote it.
             if file := self._files.pop(server_id, None):
@@ -53,8 +60,23 @@ class ServerLogs:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()[-lines:]
 
+    def follow(self, server_id: str, reader: Reader) -> Callable[[], None]:
+        """Have `reader` called with every line from now on, and with None when the server is deleted; what is returned ends that."""
+        readers = self._readers.setdefault(server_id, [])
+        readers.append(reader)
+
+        def leave() -> None:
+            if reader in readers:
+                readers.remove(reader)
+            if not readers and self._readers.get(server_id) is readers:
+                del self._readers[server_id]
+
+        return leave
+
     def remove(self, server_id: str) -> None:
         """The server is deleted; what still comes from its last process is dropped."""
+        for reader in self._readers.pop(server_id, ()):
+            reader(None)
         self._removed[server_id] = None
         if len(self._removed) > _REMEMBERED:
             self._removed.popitem(last=False)

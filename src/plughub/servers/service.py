@@ -32,8 +32,7 @@ async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sea
 
     Raises Forbidden (STDIO not allowed, or the caller's key has a server list), Invalid.
     """
-    if caller.servers is not None:
-        raise Forbidden("A key with a server list cannot create servers", reason="server_list")
+    require_whole_grant(caller)
     _require_transport(caller, body.type)
     config = unmasked(checked_config(body.type, body.config), {})
     await store.lock_space(uow, caller.space_id)
@@ -63,6 +62,11 @@ async def list_servers(connection: AsyncConnection, caller: Caller, sealer: Seal
     """The servers that the caller's grant includes, oldest first."""
     rows, total = await store.list_servers(connection, caller.space_id, caller.servers, limit, offset)
     return Page([_server(row, sealer) for row in rows], total, limit, offset)
+
+
+async def list_every_server(connection: AsyncConnection, caller: Caller, sealer: Sealer) -> list[Server]:
+    """All the servers that the caller's grant includes, however many, oldest first."""
+    return [_server(row, sealer) for row in (await store.list_servers(connection, caller.space_id, caller.servers, None, 0))[0]]
 
 
 async def get_server(connection: AsyncConnection, caller: Caller, server_id: str, sealer: Sealer) -> Server:
@@ -142,6 +146,12 @@ async def move_server(uow: UnitOfWork, caller: Caller, server_id: str, profile_i
     row = await _row(uow.connection, caller, server_id, lock=True)
     await store.update_server(uow, server_id, {"profile_id": profile_id, "updated_at": uow.clock.time()})
     uow.emit(SERVER_UPDATED, space_id=caller.space_id, server_id=server_id, data={**_told(row), "changed": ["profile_id"]})
+
+
+def require_whole_grant(caller: Caller) -> None:
+    """Raise Forbidden for a key with a server list: what it made would not be on its list."""
+    if caller.servers is not None:
+        raise Forbidden("A key with a server list cannot create servers", reason="server_list")
 
 
 def _require_transport(caller: Caller, transport: str) -> None:

@@ -20,6 +20,12 @@ async def list_slugs(connection: AsyncConnection, space_id: str) -> set[str]:
     return set((await connection.execute(select(server.c.slug).where(server.c.space_id == space_id))).scalars())
 
 
+async def list_names(connection: AsyncConnection, space_id: str) -> set[str]:
+    """Every name and every slug of the space."""
+    rows = await connection.execute(select(server.c.name, server.c.slug).where(server.c.space_id == space_id))
+    return {word for row in rows for word in row}
+
+
 async def insert_server(uow: UnitOfWork, values: Mapping[str, Any]) -> None:
     """One row."""
     await uow.execute(insert(server).values(**values))
@@ -42,9 +48,9 @@ async def find_server(connection: AsyncConnection, server_id: str, space_id: str
 
 
 async def list_servers(
-    connection: AsyncConnection, space_id: str, granted: Collection[str] | None, limit: int, offset: int
+    connection: AsyncConnection, space_id: str, granted: Collection[str] | None, limit: int | None, offset: int
 ) -> tuple[Sequence[RowMapping], int]:
-    """The servers of a space within a grant (None = all) in the order they were made, and how many there are."""
+    """The servers of a space within a grant (None = all) in the order they were made, and how many there are; no limit = all."""
     conditions = [server.c.space_id == space_id]
     if granted is not None:
         conditions.append(server.c.id.in_(granted))

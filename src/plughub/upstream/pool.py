@@ -72,11 +72,20 @@ class Pool:
             supervisor.retime(target)
         return await supervisor.get(timeout_s)
 
-    async def forget(self, server_id: str) -> None:
-        """End the server's process group or connections, and whatever is remembered about its failures and its era."""
+    async def forget(self, server_id: str, reason: str = ENDED) -> None:
+        """End the server's process group or connections, and whatever is remembered about its failures and its era.
+
+        Calls under way fail with `reason`.
+        """
         supervisor = self._supervisors.pop(server_id, None)
         if supervisor is not None:
-            await supervisor.aclose(ENDED)
+            await supervisor.aclose(reason)
+
+    def forgive(self, server_id: str) -> None:
+        """Forget the server's failures alone: the next `get` starts it at once."""
+        supervisor = self._supervisors.get(server_id)
+        if supervisor is not None:
+            supervisor.forgive()
 
     def snapshot(self) -> Snapshot:
         """What is open just now."""

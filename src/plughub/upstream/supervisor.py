@@ -195,6 +195,10 @@ class Supervisor:
             self._backoff.failed(reason, started=True)
         self._hooks.status(self.target, "error", reason)
 
+    def forgive(self) -> None:
+        """Forget the failures: the next `get` starts at once."""
+        self._backoff.succeeded()
+
     def idle_s(self) -> float:
         """Seconds since something was last asked, as far as it was looked at; the pool looks now and then."""
         live = self.live
