@@ -104,10 +104,13 @@ def dialled(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in TIMES}
 
 
-def slugify(name: str, taken: Collection[str]) -> str:
-    """`[a-z0-9]+(-[a-z0-9]+)*` of at most 24 characters made from a name, with -2, -3, … when it is taken."""
+def slugify(name: str, taken: Collection[str], otherwise: str = "server") -> str:
+    """`[a-z0-9]+(-[a-z0-9]+)*` of at most 24 characters made from a name, with -2, -3, … when it is taken.
+
+    `otherwise` stands for a name without a letter or digit of ASCII.
+    """
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    base = slug_base(re.sub(r"[^a-z0-9]+", "-", ascii_name), "") or "server"
+    base = slug_base(re.sub(r"[^a-z0-9]+", "-", ascii_name), "") or otherwise
     slug, number = base, 1
     while slug in taken:
         number += 1
