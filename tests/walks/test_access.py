@@ -20,15 +20,15 @@ from tests.walks.rows import (
     comparable,
     has_id,
     name,
-    needs_session,
     parameters,
     placed,
+    without_session,
 )
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # Rows of one project or profile: which servers are in it decides who sees it.
-PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid"}.intersection(parameters(row)))
+PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
 
 
 @dataclass
@@ -122,7 +122,7 @@ async def test_without_the_scope_every_route_is_a_403_that_names_it(served: Serv
     for things in (people.things, Things.missing()):
         answer = await ask(served, row, things, key=key)
         assert answer.status_code == 403
-        assert answer.json()["error"]["details"]["required_scope"] == row.scope
+        assert answer.json()["error"]["data" if row.door == "mcp" else "details"]["required_scope"] == row.scope
         assert f'scope="{row.scope}"' in answer.headers["www-authenticate"]
         assert answer.headers["x-ratelimit-remaining"]
         check_error(row, answer)
@@ -171,8 +171,9 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
 ) -> None:
     answer = await ask(served, row, people.things, key=people.listed)
     assert comparable(answer) == comparable(await ask(served, row, Things.missing(), key=people.listed))
-    assert answer.status_code == (404 if row.method == "GET" else 403)
-    assert row.method == "GET" or answer.json()["error"]["details"]["reason"] == "server_list"
+    looked_for = row.method == "GET" or row.door == "mcp"
+    assert answer.status_code == (404 if looked_for else 403)
+    assert looked_for or answer.json()["error"]["details"]["reason"] == "server_list"
     check_error(row, answer)
 
 
@@ -183,8 +184,8 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     if row.method == "DELETE":
         return
     answer = await ask(served, row, people.things, key=people.owner)
-    if needs_session(row):
-        assert answer.status_code == 405
+    if wanted := without_session(row):
+        assert answer.status_code == wanted
         return
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
@@ -198,5 +199,8 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /api/openapi.json",
         "GET /.well-known/oauth-protected-resource",
         "GET /.well-known/oauth-protected-resource/mcp",
+        "GET /.well-known/oauth-protected-resource/mcp/{profile_slug}",
         "GET /.well-known/oauth-protected-resource/servers/{uuid}/mcp",
+        "GET /.well-known/oauth-protected-resource/servers/{uuid}/sse",
+        "GET /.well-known/oauth-protected-resource/sse",
     }, "a public route is a decision: write it here"

@@ -42,6 +42,7 @@ class ProfileOut(Shape):
     description: str
     project_uuid: str
     is_default: bool
+    mcp_url: str
     servers: list[ServerInProfile]
     created_at: str
     updated_at: str

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
-from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
+from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.profile_shapes import ProfileList, ProfileOut, ServerInProfile, ServersInProfile
 from plughub.api.projects import WithServers
 from plughub.api.reply import Offset, PageLimit, reply, uuid_or_404
@@ -20,26 +20,31 @@ OfProject = Annotated[str | None, Query(description="Only the profiles of this p
 
 
 async def list_profiles(
-    caller: CallerDep, connection: ReadDep, project_uuid: OfProject = None, limit: PageLimit = 20, offset: Offset = 0
+    caller: CallerDep,
+    connection: ReadDep,
+    base: BaseUrlDep,
+    project_uuid: OfProject = None,
+    limit: PageLimit = 20,
+    offset: Offset = 0,
 ) -> Response:
     """The profiles of the caller's organisation and environment, oldest first; for a key with a server list those that hold one."""
     page = await service.list_profiles(connection, caller, project_uuid=project_uuid, limit=limit, offset=offset)
-    return reply({"profiles": [_shown(found) for found in page.items], "total": page.total, "limit": limit, "offset": offset})
+    return reply({"profiles": [_shown(found, base) for found in page.items], "total": page.total, "limit": limit, "offset": offset})
 
 
-async def create_profile(caller: CallerDep, uow: UowDep, body: ProfileCreate) -> Response:
+async def create_profile(caller: CallerDep, uow: UowDep, base: BaseUrlDep, body: ProfileCreate) -> Response:
     """Make a profile, in the default project unless another is named. Its slug stays, whatever it is called later."""
-    return reply(_shown(await service.create_profile(uow, caller, body)), 201)
+    return reply(_shown(await service.create_profile(uow, caller, body), base), 201)
 
 
-async def get_profile(caller: CallerDep, connection: ReadDep, profile_uuid: str) -> Response:
+async def get_profile(caller: CallerDep, connection: ReadDep, base: BaseUrlDep, profile_uuid: str) -> Response:
     """One profile with the servers in it that the key may use."""
-    return reply(_shown(await service.get_profile(connection, caller, _id(profile_uuid))))
+    return reply(_shown(await service.get_profile(connection, caller, _id(profile_uuid)), base))
 
 
-async def update_profile(caller: CallerDep, uow: UowDep, profile_uuid: str, body: ProfileUpdate) -> Response:
+async def update_profile(caller: CallerDep, uow: UowDep, base: BaseUrlDep, profile_uuid: str, body: ProfileUpdate) -> Response:
     """Change a profile; what is not given stays. `project_uuid` moves it to another project."""
-    return reply(_shown(await service.update_profile(uow, caller, _id(profile_uuid), body)))
+    return reply(_shown(await service.update_profile(uow, caller, _id(profile_uuid), body), base))
 
 
 async def delete_profile(caller: CallerDep, uow: UowDep, profile_uuid: str, servers: WithServers = None) -> Response:
@@ -75,7 +80,7 @@ def _names(hub: Hub, caller: Caller, server_id: str) -> frozenset[str]:
     return frozenset() if listing is None else listing.names
 
 
-def _shown(found: Profile) -> dict[str, Any]:
+def _shown(found: Profile, base: str) -> dict[str, Any]:
     return {
         "uuid": found.id,
         "slug": found.slug,
@@ -83,6 +88,7 @@ def _shown(found: Profile) -> dict[str, Any]:
         "description": found.description,
         "project_uuid": found.project_id,
         "is_default": found.is_default,
+        "mcp_url": f"{base}/mcp/{found.slug}",
         "servers": [_member(member) for member in found.members.values()],
         "created_at": rfc3339(found.created_at),
         "updated_at": rfc3339(found.updated_at),

@@ -5,9 +5,8 @@ from dataclasses import replace
 import msgspec
 
 from plughub.door.request import Request
-from plughub.door.stream import Outlet
 from plughub.kit.errors import UpstreamError
-from plughub.mcp.sessions import Session, Sessions, Stream
+from plughub.mcp.sessions import Reader, Session, Sessions, Stream
 from plughub.protocol import versions
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, sse_message
@@ -19,7 +18,7 @@ class Conversation:
 
     __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request", "session", "sessions")
 
-    def __init__(self, request: Request, message: Message, outlet: Outlet, sessions: Sessions, session: Session | None) -> None:
+    def __init__(self, request: Request, message: Message, outlet: Reader, sessions: Sessions, session: Session | None) -> None:
         self.request = request
         self.caller = request.known_caller()
         self.message = message

@@ -27,6 +27,7 @@ from plughub.kit.errors import (
 
 _IN_THE_CALL = (UpstreamError, UpstreamTimeout, Unavailable, Conflict, ToolNotFound)
 MCP_SCOPE = "execute:tools"
+_PARAMETER = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[/0-9A-Za-z-]+")
 
 
@@ -69,7 +70,8 @@ def challenge(error: HubError, request: Request, public_url: str) -> bytes:
     host = request.headers.get(b"host", b"localhost").decode("latin-1")
     base = public_url.rstrip("/") or f"{request.scope.get('scheme', 'http')}://{host}"
     # Only a path that a header can hold; a segment is decoded by now, and may be anything.
-    path = request.route.path.replace("{uuid}", "".join(request.values)) if request.route is not None else "/mcp"
+    path = _PARAMETER.sub("".join(request.values), request.route.path) if request.route is not None else "/mcp"
+    path = path.removesuffix("/messages")
     metadata = f"{base}/.well-known/oauth-protected-resource{path if _PLAIN.fullmatch(path) else '/mcp'}"
     parts = [f'resource_metadata="{metadata}"', f'scope="{MCP_SCOPE}"']
     if isinstance(error, Forbidden):

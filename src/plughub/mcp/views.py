@@ -2,14 +2,17 @@
 
 from typing import Protocol
 
+from plughub.door.request import Request
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
-from plughub.kit.errors import InvalidParams
+from plughub.kit.errors import InvalidParams, ServerNotFound
+from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
 from plughub.upstream.target import Facts, RawJson, Target
 
 ONE_SERVER_PATH = "/servers/{uuid}/mcp"
+ONE_PROFILE_PATH = "/mcp/{profile_slug}"
 # The row of a call tells its door; this door has two paths.
 _TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
 
@@ -71,6 +74,17 @@ class OneServer:
             call.told = _TOLD
             return await run_tool(self.hub, talk, self._target, call)
         return await self.hub.exchange.exchange(talk.caller, self._target, call)
+
+
+async def one_server(hub: Hub, request: Request, uuid: str) -> OneServer:
+    """The view of the server of that id, for the request's caller. Raises ServerNotFound, NotPermitted."""
+    server_id = parse_uuid(uuid)
+    if server_id is None:
+        raise ServerNotFound
+    caller = request.known_caller()
+    target = hub.servers.find(caller, server_id) or await hub.exchange.target(caller, server_id)
+    request.server_id = server_id
+    return OneServer(hub, target)
 
 
 def name_in(talk: Conversation) -> str:
