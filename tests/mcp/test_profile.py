@@ -109,7 +109,8 @@ async def test_what_is_not_in_the_profile_looks_unknown(desk: Place) -> None:
         got = await desk.served.rpc("prompts/get", {"name": f"{slug}__greeting"}, path=desk.path)
         assert error(got)["data"]["code"] == "TOOL_NOT_FOUND"
         assert not desk.fakes[slug].calls
-    assert (await desk.served.rpc("resources/read", {"uri": "only://alpha"}, path=desk.path)).json()["result"]["contents"][0]["text"] == "alpha"
+    found = await desk.served.rpc("resources/read", {"uri": "only://alpha"}, path=desk.path)
+    assert found.json()["result"]["contents"][0]["text"] == "alpha"
 
 
 @pytest.mark.requirement("mcp.profile-door")
