@@ -159,7 +159,8 @@ async def test_one_request_of_a_batch_is_cancelled_alone(lite: Served) -> None:
         with anyio.fail_after(5):
             while len(behind.calls) < 2:
                 await checkpoint()
-            assert (await send(lite, [notification("notifications/cancelled", requestId="a")], path=one(made), **session)).status_code == 202
+            told = await send(lite, [notification("notifications/cancelled", requestId="a")], path=one(made), **session)
+            assert told.status_code == 202
             behind.held["echo"].set()
             first, second = (await running).json()
         assert (first["id"], first["error"]["code"]) == ("a", -32800)
