@@ -51,6 +51,18 @@ async def test_requests_are_answered_in_one_array_in_their_order(lite: Served, h
     assert (listed["id"], "weather-server__echo" in json.dumps(listed)) == (3, True)
 
 
+@pytest.mark.requirement("mcp.batches", "data.one-call-one-row")
+async def test_every_call_of_a_batch_leaves_a_row_and_the_batch_another(lite: Served) -> None:
+    echo = {"name": "weather-server__echo", "arguments": {"text": "x"}}
+    answer = await send(lite, [request(1, "tools/call", **echo), request(2, "tools/call", **echo), request(3, "ping")])
+    await lite.app.hub.writer.flush()
+    whole = (await lite.call("GET", f"/api/logs/{answer.headers['x-request-id']}")).json()
+    assert (whole["path"], whole["rpc_method"], whole["tool"]) == ("/mcp", "tools/call, tools/call, ping", None)
+    rows = (await lite.call("GET", f"/api/logs?server={lite.demo_id}&limit=100")).json()["logs"]
+    assert [(row["tool"], row["rpc_method"]) for row in rows[:2]] == [("echo", "tools/call")] * 2
+    assert len({row["request_id"] for row in rows}) == len(rows)
+
+
 @pytest.mark.requirement("mcp.batches")
 async def test_what_wants_no_answer_is_a_202(lite: Served) -> None:
     answer = await send(lite, [notification("notifications/initialized"), {"jsonrpc": "2.0", "id": 9, "result": {}}])
@@ -147,6 +159,24 @@ async def test_what_is_told_on_the_way_makes_the_answer_a_stream(lite: Served) -
         again = await RawCall(lite, "GET", one(made), headers).piece(b"").run()
         assert again.body.count(b'"id":1,') == again.body.count(b'"id":2,') == 1
         assert b"notifications/progress" not in again.body
+
+
+@pytest.mark.requirement("mcp.batches", "keys.open-streams-close-on-revocation")
+async def test_a_revoked_key_ends_the_stream_of_a_batch_with_errors(lite: Served) -> None:
+    behind = FakeMcp(progress={"echo": 1}, held={"echo": asyncio.Event()})
+    made_key = (await lite.call("POST", "/api/auth/keys", {"name": "k"})).json()
+    async with upstream(lite, behind) as made:
+        messages = [request(1, "ping"), request(2, "tools/call", name="echo", _meta={"progressToken": "t"})]
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        call = RawCall(lite, "POST", one(made), headers, made_key["key"]).piece(json.dumps(messages).encode())
+        running = call.start()
+        await call.answer.until(lambda: b"notifications/progress" in call.answer.body)
+        await lite.call("DELETE", f"/api/auth/keys/{made_key['id']}")
+        with anyio.fail_after(5):
+            await running
+        frames = [json.loads(line.removeprefix("data: ")) for line in call.answer.body.decode().splitlines() if line.startswith("data: {")]
+        assert call.answer.complete
+        assert (frames[1]["result"], frames[2]["error"]["data"]["code"]) == ({}, "GONE")
 
 
 @pytest.mark.requirement("mcp.batches", "mcp.cancel")

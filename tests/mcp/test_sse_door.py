@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from plughub.mcp.sse_door import MAX_UNDER_WAY
 from plughub.protocol import versions
-from tests.mcp.answers import error, one
+from tests.mcp.answers import error
 from tests.serving import MODERN, FakeMcp, Json, RawCall, Served, text_result, upstream
 
 pytestmark = pytest.mark.anyio

@@ -14,6 +14,7 @@ from plughub.door.request import Request
 from plughub.door.stream import Outlet
 from plughub.gateway.hub import Hub
 from plughub.kit.errors import HubError, Malformed, ParseError
+from plughub.kit.ids import RequestIds
 from plughub.kit.strict_json import check_depth, utf8
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.methods import Method
@@ -41,6 +42,7 @@ class Batches:
     def __init__(self, hub: Hub, sessions: Sessions) -> None:
         self._hub = hub
         self._sessions = sessions
+        self._ids = RequestIds(hub.clock)
 
     async def answer(self, request: Request, view: View, body: bytes) -> None:
         """The answers in the order of the requests, as an array or, when something was told before the end, as frames of a stream.
@@ -53,7 +55,7 @@ class Batches:
             raise Malformed(f"Batches are not accepted: revision {versions.BATCHING} alone has them")
         batch = _Batch(self._hub, request, view, Outlet(request, self._hub.streams), self._sessions, session)
         for element in _read(body):
-            batch.add(element)
+            batch.add(element, self._ids.new())
         await batch.run()
 
 
@@ -72,18 +74,19 @@ class _Batch:
         self._jobs: list[tuple[int, _Talk]] = []
         self._gate = asyncio.Semaphore(request.known_caller().tier.concurrency)
 
-    def add(self, element: bytes) -> None:
-        """Take in a message: what wants no answer is told, what does is admitted or refused."""
+    def add(self, element: bytes, request_id: str) -> None:
+        """Take in a message: what wants no answer is told, what does is admitted or refused. `request_id`: of its row in the log."""
         try:
             message = classify(self._request.headers, element)
         except HubError as error:
-            self._answers.append(error_frame(b"null", error_object(error, self._request.id)))
+            self._answers.append(error_frame(b"null", error_object(error, request_id)))
             return
         if not isinstance(message, Message):
             if self._session is not None:
                 tell(self._session, message)
             return
         part = copy.copy(self._request)
+        part.id = request_id
         talk = _Talk(part, message, self._outlet, self._sessions, self._session, self._streams)
         self._answers.append(b"")
         try:
@@ -105,8 +108,7 @@ class _Batch:
             return
         request.rpc = ", ".join(talk.message.method for _, talk in self._jobs)
         try:
-            # A broken connection is no cancellation, as everywhere before 2026-07-28.
-            await self._outlet.run(self._run_all(), leaving_cancels=False)
+            await self._run_admitted()
             if self._outlet.open:
                 await self._outlet.end(b"".join(self._last(frame) for frame in self._answers))
             else:
@@ -115,6 +117,15 @@ class _Batch:
             for _, talk in self._jobs:
                 talk.close()
             self._outlet.close()
+
+    async def _run_admitted(self) -> None:
+        try:
+            # A broken connection is no cancellation, as everywhere before 2026-07-28.
+            await self._outlet.run(self._run_all(), leaving_cancels=False)
+        except HubError as error:  # the stream was stopped
+            self._request.error = error
+            for place, talk in self._jobs:
+                self._answers[place] = self._answers[place] or self._refused(talk, error)
 
     async def _run_all(self) -> None:
         try:
@@ -135,7 +146,7 @@ class _Batch:
             return await talk.method.handler(self._view, talk)
 
     def _refused(self, talk: Conversation, error: HubError) -> bytes:
-        return error_frame(talk.message.id, error_object(error, self._request.id))
+        return error_frame(talk.message.id, error_object(error, talk.request.id))
 
     def _last(self, frame: bytes) -> bytes:
         whole = sse_message(frame)

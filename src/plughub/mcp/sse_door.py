@@ -75,7 +75,7 @@ class Line:
 
     def end(self) -> None:
         """Nobody listens any more: what is under way ends."""
-        self.ended = True
+        self.ended, self.stream.outlet = True, None
         for task in self.under_way:
             task.cancel()
 

@@ -1,5 +1,6 @@
 """What an MCP client can be connected to, as the methods see it; and one server."""
 
+from functools import cache
 from typing import Protocol
 
 from plughub.door.request import Request
@@ -13,8 +14,6 @@ from plughub.upstream.target import Facts, RawJson, Target
 
 ONE_SERVER_PATH = "/servers/{uuid}/mcp"
 ONE_PROFILE_PATH = "/mcp/{profile_slug}"
-# The row of a call tells its door; this door has two paths.
-_TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
 
 
 class View(Protocol):
@@ -39,9 +38,17 @@ def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, para
     return Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
 
 
+@cache
+def _told(path: str) -> str:
+    """What the row of a call says of its route: the row tells the door, and this door has several paths."""
+    return "{}" if path == "/mcp" else f'{{"path":"{path}"}}'
+
+
 async def run_tool(hub: Hub, talk: Conversation, target: Target, call: Call) -> Exchanged:
     """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
     talk.request.tool = call.name
+    route = talk.request.route
+    call.told = "{}" if route is None else _told(route.path)
     try:
         return await hub.exchange.call_tool(talk.caller, target, call)
     finally:
@@ -71,7 +78,6 @@ class OneServer:
         name = name_in(talk) if message.method in NAME_MEMBER else None
         call = call_of(self.hub, talk, self._target, name, params)
         if message.method == "tools/call":
-            call.told = _TOLD
             return await run_tool(self.hub, talk, self._target, call)
         return await self.hub.exchange.exchange(talk.caller, self._target, call)
 
