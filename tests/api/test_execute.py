@@ -286,9 +286,10 @@ def in_flight(served: Served) -> int:
 
 # --- the hot path ---
 
-# The batching writer, news of servers, and on PostgreSQL the follower: on their own time, whether anybody calls or not.
+# The batching writer, news of servers, what prunes, and on PostgreSQL the follower: on their own time, whether anybody calls or not.
 BACKGROUND = re.compile(
-    r"UPDATE space SET seq|UPDATE hub SET change_no|INSERT INTO event|INSERT INTO server_health|BEGIN|SELECT .*change_no|.*\bnode\b",
+    r"UPDATE space SET seq|UPDATE hub SET change_no|(INSERT INTO|DELETE FROM) (event|server_health)|BEGIN|SELECT space.id"
+    r"|SELECT .*change_no|.*\b(node|job)\b",
     re.DOTALL,
 )
 

@@ -23,6 +23,7 @@ from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.gateway.admission import Admission
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
+from plughub.kit.waits import Waits
 from plughub.settings import Settings
 
 log = structlog.get_logger("plughub.door")
@@ -82,6 +83,7 @@ class Dispatcher:
         self._requests = requests
         self._new_id = requests.ids.new
         self._hosts = HostRule(settings)
+        self._waits: Waits[Any] = Waits()
         self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +92,7 @@ class Dispatcher:
             await self._framework(scope, receive, send)
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send, self._new_id())
+        request = Request(scope, receive, send, self._new_id(), self._waits)
         try:
             await self._serve(request)
         except HubError as error:

@@ -19,7 +19,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     Watching starts after a second: most calls are over by then, and a watcher costs a task.
     """
     departure = _Departure(request)
-    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, departure.begin)
+    request.waits.add(departure, asyncio.get_running_loop().time() + _WATCH_AFTER_S, _Departure.begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -27,7 +27,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
             raise ClientGone from None
         raise
     finally:
-        timer.cancel()
+        request.waits.discard(departure)
         departure.end()
 
 

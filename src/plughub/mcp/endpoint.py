@@ -8,6 +8,7 @@ goes without one.
 
 from collections.abc import Awaitable, Callable
 
+from plughub.cluster.limits import Header
 from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import AUTHENTICATED, Route
 from plughub.door.shapes import RpcRequest, RpcResponse
@@ -104,16 +105,8 @@ class McpDoor:
     async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
         outlet = Outlet(request, self._hub.streams)
         talk = Conversation(request, message, outlet, self._sessions, session)
-        status, extra = 200, None
         try:
-            frame = await self._run(request, view, talk, outlet)
-            if talk.opened is not None:
-                extra = [(SESSION_ID, talk.opened.id.encode())]
-        except HubError as error:
-            request.error = error
-            frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
-            extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
-        try:
+            status, frame, extra = await self._answer(request, view, talk, outlet)
             if outlet.open:
                 await outlet.end(talk.last(frame))
             else:
@@ -121,6 +114,17 @@ class McpDoor:
         finally:
             talk.close()
             outlet.close()
+
+    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> tuple[int, bytes, list[Header] | None]:
+        """Status, frame and headers of the answer."""
+        message = talk.message
+        try:
+            frame = await self._run(request, view, talk, outlet)
+        except HubError as error:
+            request.error = error
+            extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
+            return http_status(error, modern=message.modern), error_frame(message.id, error_object(error, request.id)), extra
+        return 200, frame, None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
 
     async def _run(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> bytes:
         message = talk.message

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -205,5 +206,5 @@ def _opens(sealer: Sealer, row: RowMapping) -> bool:
 
 def _server(row: RowMapping, sealer: Sealer) -> Server:
     values = dict(row)
-    config = json.loads(sealer.open(values.pop("sealed_config"), config_aad(values["id"])))
+    config = msgspec.json.decode(sealer.open(values.pop("sealed_config"), config_aad(values["id"])))
     return Server(**values, config=config)
