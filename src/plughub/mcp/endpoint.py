@@ -92,20 +92,22 @@ class McpDoor:
     async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
         outlet = Outlet(request, self._hub.streams)
         talk = Conversation(request, message, outlet, self._sessions, session)
-        status, extra = 200, None
+        extra = None
         try:
             frame = await self._run(request, view, talk, outlet)
             if talk.opened is not None:
                 extra = [(SESSION_ID, talk.opened.id.encode())]
         except HubError as error:
             request.error = error
-            frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
+            frame, talk.status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
             extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
         try:
             if outlet.open:
                 await outlet.end(talk.last(frame))
+            elif talk.status == 200 and talk.prefers_stream():
+                await request.respond_events(talk.streamed(frame), extra)
             else:
-                await request.respond(status, frame, extra=extra)
+                await request.respond(talk.status, frame, extra=extra)
         finally:
             talk.close()
             outlet.close()

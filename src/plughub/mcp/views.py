@@ -4,7 +4,8 @@ from typing import Protocol
 
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
-from plughub.kit.errors import InvalidParams
+from plughub.gateway.lists import must_be_usable, usable
+from plughub.kit.errors import HeaderMismatch, InvalidParams
 from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
 from plughub.upstream.target import Facts, RawJson, Target
@@ -39,6 +40,11 @@ def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, para
 async def run_tool(hub: Hub, talk: Conversation, target: Target, call: Call) -> Exchanged:
     """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
     talk.request.tool = call.name
+    if talk.message.modern:
+        marks = await hub.catalog.check_headers(talk.caller, target, call, talk.request.headers)
+        doubled = talk.request.repeated(tuple(mark.key for mark in marks)) if marks else None
+        if doubled is not None:
+            raise HeaderMismatch(f"{doubled.decode()} header appears more than once")
     try:
         return await hub.exchange.call_tool(talk.caller, target, call)
     finally:
@@ -70,7 +76,10 @@ class OneServer:
         if message.method == "tools/call":
             call.told = _TOLD
             return await run_tool(self.hub, talk, self._target, call)
-        return await self.hub.exchange.exchange(talk.caller, self._target, call)
+        done = await self.hub.exchange.exchange(talk.caller, self._target, call)
+        if message.method == "tools/list" and done.answer.result is not None and must_be_usable(self._target, done.facts):
+            done.answer.result = usable(done.answer.result)
+        return done
 
 
 def name_in(talk: Conversation) -> str:
