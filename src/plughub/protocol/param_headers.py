@@ -118,14 +118,15 @@ def _at(path: tuple[str, ...]) -> str:
     return f"the property '{'.'.join(path)[:100]}'"
 
 
+def header_pairs(params: tuple[Param, ...], arguments: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a call with these raw arguments. What is absent, null or no scalar has none."""
+    texts = [(param.name, _text_at(arguments, param.path)) for param in params]
+    return [(name, encode_header(text)) for name, text in texts if text is not None]
+
+
 def header_lines(params: tuple[Param, ...], arguments: bytes) -> bytes:
-    """The header lines of a call with these raw arguments. What is absent, null or no scalar has none."""
-    lines = []
-    for param in params:
-        text = _text_at(arguments, param.path)
-        if text is not None:
-            lines.append(b"%b: %b\r\n" % (param.name, encode_header(text)))
-    return b"".join(lines)
+    """`header_pairs` as lines."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in header_pairs(params, arguments)])
 
 
 def check_headers(params: tuple[Param, ...], arguments: bytes, headers: Mapping[bytes, bytes]) -> None:
