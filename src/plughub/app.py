@@ -164,6 +164,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
+    catalog = Catalog(exchange, settings, clock, wiring.log)
+    exchange.header_lines = catalog.header_lines
     return Hub(
         settings=settings,
         clock=clock,
@@ -180,7 +182,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
-        catalog=Catalog(exchange, settings, clock),
+        catalog=catalog,
         streams=OpenStreams(),
         probes=Probes(exchange, pool, board, database),
         parking=ParkingLot(secrets.sealer, clock),

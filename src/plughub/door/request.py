@@ -158,6 +158,10 @@ class Request:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
+    async def respond_events(self, frames: bytes, extra: list[Header] | None = None) -> None:
+        """A whole event stream at once."""
+        await self.respond(200, frames, EVENT_STREAM, [*_STREAM_HEADERS[1:], *(extra or [])])
+
     async def start_stream(self) -> None:
         """Begin an event stream; `write` and `end_stream` follow."""
         self.started, self.status = True, 200

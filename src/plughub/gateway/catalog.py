@@ -2,18 +2,19 @@
 
 import asyncio
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from plughub.gateway.exchange import Exchange
+from plughub.gateway.exchange import Call, Exchange
 from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists
 from plughub.gateway.names import aggregate_name, aggregate_uri, may_be_cut
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, ToolNotFound, UpstreamError
+from plughub.kit.errors import HubError, ToolNotFound, UpstreamError, UpstreamTimeout
 from plughub.protocol.envelope import object_of
+from plughub.protocol.param_headers import Param, check_headers, header_lines
 from plughub.settings import Settings
 from plughub.upstream.target import RawJson, Target
 
@@ -40,9 +41,9 @@ class Failure:
 class Catalog:
     """The lists of every kind, and what is made of several of them."""
 
-    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock) -> None:
+    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock, note: Callable[[Target, str], None]) -> None:
         self._clock = clock
-        self._lists = {kind.member: Lists(kind, exchange, settings, clock) for kind in KINDS}
+        self._lists = {kind.member: Lists(kind, exchange, settings, clock, note) for kind in KINDS}
         self._tools = self._lists[TOOLS.member]
 
     def forget(self, server_id: str) -> None:
@@ -86,6 +87,42 @@ class Catalog:
             self._tools.forget(target.server_id)
             held = await self.tools(caller, target)
         return held
+
+    async def marks(self, caller: Caller, target: Target, tool: str, timeout_s: float, *, anew: bool = False) -> tuple[Param, ...]:
+        """The arguments of a tool that go into headers, by the list as it is known; it is fetched when it is not, or `anew`.
+
+        A server that does not tell its list may still be called. Raises ToolNotFound for a tool that was left out, UpstreamTimeout
+        (nothing was run).
+        """
+        if anew:
+            self._tools.forget(target.server_id)
+        held = self._tools.known(target)
+        if held is None:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    held = await self.tools(caller, target)
+            except TimeoutError as error:
+                raise UpstreamTimeout(f"The MCP server did not list its tools within {timeout_s:g} s", executed="no") from error
+            except HubError:
+                return ()
+        if tool in held.unusable:
+            raise ToolNotFound(f"Tool '{tool[:200]}' cannot be called: {held.unusable[tool]}", tool=tool[:200])
+        return held.marked.get(tool, ())
+
+    async def header_lines(self, caller: Caller, target: Target, call: Call, *, anew: bool = False) -> bytes:
+        """See `exchange.HeaderLines`."""
+        marks = await self.marks(caller, target, call.name or "", call.timeout_s, anew=anew)
+        return header_lines(marks, call.params.get("arguments", b"{}")) if marks else b""
+
+    async def check_headers(self, caller: Caller, target: Target, call: Call, headers: Mapping[bytes, bytes]) -> tuple[Param, ...]:
+        """Compare the `Mcp-Param-*` headers that a client of 2026-07-28 sent with the arguments; gives what was compared.
+
+        Raises HeaderMismatch, and what `marks` raises.
+        """
+        marks = await self.marks(caller, target, call.name or "", call.timeout_s)
+        if marks:
+            check_headers(marks, call.params.get("arguments", b"{}"), headers)
+        return marks
 
     async def across(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[tuple[Target, Listing]], list[Failure]]:
         """The lists of all enabled `targets`, in their order; and who failed.

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 
@@ -30,6 +31,9 @@ _MAX_TEXT = 500
 # What a call waited for besides its server (a start, mostly) is told when it is more than this.
 _WORTH_TELLING_S = 0.001
 _IS_ERROR = b'"isError"'
+
+
+_HEADER_MISMATCH = -32020
 
 
 class _Outcome(msgspec.Struct):
@@ -77,6 +81,13 @@ class Call:
     recorded: bool = False
 
 
+class HeaderLines(Protocol):
+    """The lines that repeat a tool call's arguments as headers, as its server's list says; from a list fetched `anew` if it must be."""
+
+    async def __call__(self, caller: Caller, target: Target, call: Call, *, anew: bool = False) -> bytes:
+        """Raises ToolNotFound for a tool that must not be called, UpstreamTimeout (nothing was run)."""
+
+
 class Exchange:
     """Asks servers on behalf of callers, and keeps one row of every tool call."""
 
@@ -85,6 +96,8 @@ class Exchange:
         self._pool = pool
         self._writer = writer
         self._clock = clock
+        # The lists are had through the exchange, so whoever keeps them comes after it.
+        self.header_lines: HeaderLines | None = None
 
     async def target(self, caller: Caller, server_id: str) -> Target:
         """The server if the caller may use it. Raises NotFound, NotPermitted."""
@@ -106,17 +119,35 @@ class Exchange:
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
         ask = Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress)
-        call.asked_at = began = time.perf_counter()
-        if peer is None or not peer.particular:
-            answer = await upstream.request(ask)
-        elif upstream.facts.era == "modern":
-            answer = await self._rounds(upstream, ask, peer)
+        call.asked_at = time.perf_counter()
+        if call.method == "tools/call" and upstream.facts.era == "modern" and target.transport != "STDIO":
+            answer, facts = await self._ask_with_headers(caller, target, call, upstream, ask)
         else:
-            # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
-            async with self._pool.lent(target, peer, call.timeout_s) as own:
-                upstream = own
-                answer = await own.request(ask)
-        return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
+            answer, facts = await self._ask(target, upstream, ask)
+        return Exchanged(answer, facts, int((time.perf_counter() - call.asked_at) * 1e6))
+
+    async def _ask(self, target: Target, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+        peer = ask.peer
+        if peer is None or not peer.particular:
+            return await upstream.request(ask), upstream.facts
+        if upstream.facts.era == "modern":
+            return await self._rounds(upstream, ask, peer), upstream.facts
+        # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
+        async with self._pool.lent(target, peer, ask.timeout_s) as own:
+            return await own.request(ask), own.facts
+
+    async def _ask_with_headers(self, caller: Caller, target: Target, call: Call, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+        """A tool call over HTTP at 2026-07-28; when the server finds the headers wrong, its list may have changed unsaid: once more."""
+        if self.header_lines is None:
+            return await self._ask(target, upstream, ask)
+        ask.headers = await self.header_lines(caller, target, call)
+        call.asked_at = time.perf_counter()
+        answer, facts = await self._ask(target, upstream, ask)
+        if answer.error is not None and _code_of(answer.error) == _HEADER_MISMATCH:
+            lines = await self.header_lines(caller, target, call, anew=True)
+            if lines != ask.headers:
+                return await self._ask(target, upstream, replace(ask, headers=lines))
+        return answer, facts
 
     async def _rounds(self, upstream: Upstream, ask: Ask, peer: Peer) -> Answer:
         """The answer of a 2026-07-28 server; what it asks on the way is put to a client that can be asked directly."""

@@ -106,25 +106,28 @@ class McpDoor:
         outlet = Outlet(request, self._hub.streams)
         talk = Conversation(request, message, outlet, self._sessions, session)
         try:
-            status, frame, extra = await self._answer(request, view, talk, outlet)
+            frame, extra = await self._answer(request, view, talk, outlet)
             if outlet.open:
                 await outlet.end(talk.last(frame))
+            elif talk.status == 200 and talk.prefers_stream():
+                await request.respond_events(talk.streamed(frame), extra)
             else:
-                await request.respond(status, frame, extra=extra)
+                await request.respond(talk.status, frame, extra=extra)
         finally:
             talk.close()
             outlet.close()
 
-    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> tuple[int, bytes, list[Header] | None]:
-        """Status, frame and headers of the answer."""
+    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> tuple[bytes, list[Header] | None]:
+        """Frame and headers of the answer; its status is the conversation's."""
         message = talk.message
         try:
             frame = await self._run(request, view, talk, outlet)
         except HubError as error:
             request.error = error
+            talk.status = http_status(error, modern=message.modern)
             extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
-            return http_status(error, modern=message.modern), error_frame(message.id, error_object(error, request.id)), extra
-        return 200, frame, None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
+            return error_frame(message.id, error_object(error, request.id)), extra
+        return frame, None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
 
     async def _run(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> bytes:
         message = talk.message

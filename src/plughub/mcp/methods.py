@@ -11,6 +11,7 @@ from plughub.door.routes import AUTHENTICATED
 from plughub.gateway.exchange import Exchanged
 from plughub.kit.errors import InvalidParams
 from plughub.mcp.conversation import Conversation
+from plughub.mcp.render import status_of
 from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
@@ -90,7 +91,10 @@ async def forward(view: View, talk: Conversation) -> bytes:
         done = await view.ask(talk)
     if done.answer.result is None:
         error = done.answer.error or b'{"code":-32603,"message":"The server sent neither result nor error"}'
-        return error_frame(message.id, error_for(error, message.method, done.facts, modern_client=message.modern))
+        error = error_for(error, message.method, done.facts, modern_client=message.modern)
+        if message.modern:
+            talk.status = status_of(error)
+        return error_frame(message.id, error)
     return response_frame(message.id, result_for(done.answer.result, message.method, done.facts, modern_client=message.modern))
 
 

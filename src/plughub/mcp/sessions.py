@@ -25,6 +25,7 @@ MAX_STREAMS = 16
 MAX_FRAMES = 256
 MAX_FRAME_BYTES = 256 * 1024
 MAX_QUESTIONS = 64
+RETRY_MS = 1000
 _SWEEP_S = 30.0
 
 
@@ -55,6 +56,10 @@ class Stream:
     kept_bytes: int = 0
     kept: deque[tuple[int, bytes]] = field(default_factory=deque)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def priming(self, version: str) -> bytes:
+        """What a request's stream begins with: an id to take it up from, and how long to wait before that; nothing before 2025-11-25."""
+        return b"id: %d-0\nretry: %d\ndata: \n\n" % (self.number, RETRY_MS) if version >= "2025-11-25" else b""
 
     def push(self, frame: bytes) -> None:
         """Number a message, keep it, and hand it to the reader."""

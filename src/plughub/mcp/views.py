@@ -6,7 +6,8 @@ from typing import Protocol
 from plughub.door.request import Request
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
-from plughub.kit.errors import InvalidParams, ServerNotFound
+from plughub.gateway.lists import must_be_usable, usable
+from plughub.kit.errors import HeaderMismatch, InvalidParams, ServerNotFound
 from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
@@ -49,6 +50,11 @@ async def run_tool(hub: Hub, talk: Conversation, target: Target, call: Call) -> 
     talk.request.tool = call.name
     route = talk.request.route
     call.told = "{}" if route is None else _told(route.path)
+    if talk.message.modern:
+        marks = await hub.catalog.check_headers(talk.caller, target, call, talk.request.headers)
+        doubled = talk.request.repeated(tuple(mark.key for mark in marks)) if marks else None
+        if doubled is not None:
+            raise HeaderMismatch(f"{doubled.decode()} header appears more than once")
     try:
         return await hub.exchange.call_tool(talk.caller, target, call)
     finally:
@@ -79,7 +85,10 @@ class OneServer:
         call = call_of(self.hub, talk, self._target, name, params)
         if message.method == "tools/call":
             return await run_tool(self.hub, talk, self._target, call)
-        return await self.hub.exchange.exchange(talk.caller, self._target, call)
+        done = await self.hub.exchange.exchange(talk.caller, self._target, call)
+        if message.method == "tools/list" and done.answer.result is not None and must_be_usable(self._target, done.facts):
+            done.answer.result = usable(done.answer.result)
+        return done
 
 
 async def one_server(hub: Hub, request: Request, uuid: str) -> OneServer:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
 from plughub.kit.waits import Waits
+from plughub.protocol.envelope import encode_header
 from plughub.protocol.sse import SseEvent
 from plughub.settings import Settings
 from plughub.upstream import handshake, messages
-from plughub.upstream.http_address import Address, address_of, header_text, refusal
+from plughub.upstream.http_address import Address, address_of, refusal
 from plughub.upstream.http_beside import Beside
 from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
@@ -114,16 +115,22 @@ class HttpUpstream:
 
     async def _discover(self, timeout_s: float) -> Facts | None:
         """`server/discover`; None when the server is of an older era."""
+        until = self._loop.time() + timeout_s
         self._set_era(b"2026-07-28", None, messages.MODERN_META)
-        call = await self._ask(handshake.discover_ask(timeout_s), self._loop.time() + timeout_s)
-        if call.status in (401, 403) or 300 <= call.status < 400:
-            raise self._refused(call)
-        try:
-            answer = self._answer_of(call)
-        except UpstreamUnreachable:
-            return None
-        if answer.error is not None and call.status == 400:
-            handshake.refused_facts(handshake.error_of(answer), self._redact)
+        for again in (False, True):
+            call = await self._ask(handshake.discover_ask(timeout_s), until)
+            if call.status in (401, 403) or 300 <= call.status < 400:
+                raise self._refused(call)
+            try:
+                answer = self._answer_of(call)
+            except UpstreamUnreachable:
+                return None
+            if answer.error is None or call.status != 400:
+                break
+            error = handshake.error_of(answer)
+            if again or not handshake.names_ours(error):
+                handshake.refused_facts(error, self._redact)
+                break
         return handshake.modern_facts(answer)
 
     async def _initialize(self, timeout_s: float) -> Facts:
@@ -224,9 +231,10 @@ class HttpUpstream:
         body = messages.write_request(id_, ask, self._meta)
         head = self._head
         if self._meta:
-            head += b"Mcp-Method: %b\r\n" % header_text(ask.method)
+            head += b"Mcp-Method: %b\r\n" % encode_header(ask.method)
             if ask.name is not None:
-                head += b"Mcp-Name: %b\r\n" % header_text(ask.name)
+                head += b"Mcp-Name: %b\r\n" % encode_header(ask.name)
+            head += ask.headers
         self._waits.add(id_, until, self._expire)
         call = HttpCall(id_, self._loop.create_future(), self._on_event, ask)
         self._calls[id_] = call

@@ -81,6 +81,7 @@ class Ask:
 
     `meta` is the caller's `_meta` without `progressToken` and without `io.modelcontextprotocol/*`.
     `name` is what goes into `Mcp-Name` (params.name or params.uri) on 2026-07-28.
+    `headers`: further lines for it, `Mcp-Param-*`, whole with their line ends.
     `peer.notify` hears every notification of this request; with `progress` the upstream asks for progress under a token of its own.
     """
 
@@ -91,6 +92,7 @@ class Ask:
     meta: Mapping[str, RawJson] | None = None
     peer: Peer | None = None
     progress: bool = False
+    headers: bytes = b""
 
 
 @dataclass(slots=True)
