@@ -89,7 +89,6 @@ class Application:
             await check_secrets(database, self.secrets)
             self.first = await prepare(database, self.secrets)
             stack.callback(self.sessions.close)
-            stack.callback(self.hub.parking.close)
             await _start(self.hub, self.wiring, stack)
             self.stack = stack.pop_all()
 
@@ -131,8 +130,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     wiring = Wiring(database, board, server_lines)
     hub = _build_hub(settings, secrets, database, wiring, board, server_lines)
     wiring.attach(hub)
-    sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key)
+    sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key, node=hub.parking.node)
     database.listeners.append(sessions.follow)
+    database.listeners.append(hub.parking.follow)
     rows = rows_of(hub, sessions)
     stats = DoorStats()
 
@@ -199,6 +199,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
+    stack.push_async_callback(hub.parking.aclose)
     handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

@@ -4,7 +4,6 @@ REST, `/v1` and MCP all end here; what differs is only how they render. A tool c
 target come from caches that follow the event log, and the record of the call goes to the batching writer.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
-from plughub.bridge.rounds import answered, read_input_required, response_of
+from plughub.bridge.rounds import without_answers
 from plughub.db.writer import BatchingWriter
 from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
+from plughub.gateway.asking import answer_of
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, ServerDisabled, Unavailable, UpstreamError
+from plughub.kit.errors import HubError, ServerDisabled, Unavailable
 from plughub.protocol import versions
 from plughub.protocol.envelope import object_of
 from plughub.servers.directory import ServerDirectory
@@ -25,7 +25,6 @@ from plughub.upstream.pool import Pool
 from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson, Target, Upstream
 
 MAX_TOOL_NAME = 256
-MAX_ROUNDS = 8
 # Of the hub's own sentence about a failure.
 _MAX_TEXT = 500
 # What a call waited for besides its server (a start, mostly) is told when it is more than this.
@@ -112,13 +111,14 @@ class Exchange:
     async def exchange(self, caller: Caller, target: Target, call: Call) -> Exchanged:
         """Ask `target` for `caller`. A JSON-RPC error of the server is an answer, not an exception.
 
-        Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable.
+        Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable; InvalidParams for the state of a server that has none.
         """
         upstream = await self.connect(target, call.timeout_s)
         meta, peer, progress = call.meta, call.peer, False
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
-        ask = Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress)
+        params = call.params if upstream.facts.era == "modern" else without_answers(call.params)
+        ask = Ask(call.method, params, call.timeout_s, call.name, meta, peer, progress)
         call.asked_at = time.perf_counter()
         if call.method == "tools/call" and upstream.facts.era == "modern" and target.transport != "STDIO":
             answer, facts = await self._ask_with_headers(caller, target, call, upstream, ask)
@@ -131,7 +131,7 @@ class Exchange:
         if peer is None or not peer.particular:
             return await upstream.request(ask), upstream.facts
         if upstream.facts.era == "modern":
-            return await self._rounds(upstream, ask, peer), upstream.facts
+            return await answer_of(upstream, ask, peer), upstream.facts
         # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
         async with self._pool.lent(target, peer, ask.timeout_s) as own:
             return await own.request(ask), own.facts
@@ -148,20 +148,6 @@ class Exchange:
             if lines != ask.headers:
                 return await self._ask(target, upstream, replace(ask, headers=lines))
         return answer, facts
-
-    async def _rounds(self, upstream: Upstream, ask: Ask, peer: Peer) -> Answer:
-        """The answer of a 2026-07-28 server; what it asks on the way is put to a client that can be asked directly."""
-        answer = await upstream.request(ask)
-        question = None if peer.modern else peer.ask
-        for _ in range(MAX_ROUNDS):
-            needed = None if answer.result is None or question is None else read_input_required(answer.result)
-            if needed is None or question is None:
-                return answer
-            replies = await asyncio.gather(*(question(each.method, each.params) for each in needed.questions.values()))
-            pairs = zip(needed.questions.items(), replies, strict=True)
-            responses = {key: response_of(asked.method, reply.result) for (key, asked), reply in pairs}
-            answer = await upstream.request(replace(ask, params=answered(ask.params, responses, needed.state)))
-        raise UpstreamError(f"The MCP server asked for input {MAX_ROUNDS} times without coming to an end", executed="unknown")
 
     async def call_tool(self, caller: Caller, target: Target, call: Call) -> Exchanged:
         """`exchange` for `tools/call`, recorded: every call that was admitted leaves one row, whatever came of it."""

@@ -55,6 +55,8 @@ class Conversation:
             return  # nobody asked for it
         if method == "notifications/message" and self.message.modern and versions.META_LOG_LEVEL not in meta:
             return  # 2026-07-28: a client that names no level hears nothing
+        if method == "notifications/progress":
+            params["progressToken"] = meta["progressToken"]  # a request that was taken up again has another one
         self._push(sse_message(b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (msgspec.json.encode(method), object_of(params))))
 
     async def ask(self, method: str, params: RawJson) -> Answer:

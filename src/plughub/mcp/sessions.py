@@ -209,12 +209,12 @@ class Session:
 class Sessions:
     """All sessions of this process, by the key that opened them. A listener of the database: they end with their key."""
 
-    def __init__(self, clock: Clock, *, idle_s: float, most_per_key: int) -> None:
+    def __init__(self, clock: Clock, *, idle_s: float, most_per_key: int, node: str) -> None:
         self._clock = clock
         self._idle_s = idle_s
         self._most = most_per_key
         self._by_key: dict[str, OrderedDict[str, Session]] = {}
-        self._node = secrets.token_hex(4)
+        self._node = node
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:

@@ -33,11 +33,11 @@ class Call:
 
     __slots__ = ("future", "id", "peer", "timeout_s")
 
-    def __init__(self, id_: int, future: asyncio.Future[Answer], peer: Peer | None, timeout_s: float) -> None:
+    def __init__(self, id_: int, future: asyncio.Future[Answer], ask: Ask) -> None:
         self.id = id_
         self.future = future
-        self.peer = peer
-        self.timeout_s = timeout_s
+        self.peer = ask.peer
+        self.timeout_s = ask.timeout_s
 
 
 class Calls:
@@ -68,7 +68,7 @@ class Calls:
         self.require_room()
         self.sent = id_ = self.sent + 1
         self._waits.add(id_, self._loop.time() + timeout_s, self._expire)
-        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask.peer, ask.timeout_s)
+        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask)
         return call
 
     def abandon(self, id_: int, reason: str) -> None:
@@ -91,6 +91,7 @@ class Calls:
         for id_ in list(self.pending):
             self.fail(id_, UpstreamUnreachable(reason, executed="unknown"))
         self._waits.close()
+        self.questions.cancel_all()
 
     def _expire(self, id_: int) -> None:
         call = self.pending.get(id_)
@@ -179,7 +180,10 @@ class Calls:
     def _on_method(self, message: Incoming, size: int) -> None:
         self._wire.spend(price_of(size))
         if message.id is not messages.UNSET:
-            self.questions.hear(message, self._only_peer())
+            call = self._asker(message.method or "")
+            # Roots are asked for as soon as a server knows of its client; all else belongs to a call.
+            peer = call.peer if call is not None else self._wire.peer if message.method == "roots/list" else None
+            self.questions.hear(message, peer, lambda error: None if call is None else self._refuse(call, error))
             return
         if message.method == "notifications/cancelled":
             self.questions.cancel(bytes(message.params))
@@ -203,8 +207,21 @@ class Calls:
         call = next(iter(self.pending.values()), None)
         return self._wire.peer if call is None or call.peer is None else call.peer
 
+    def _asker(self, method: str) -> Call | None:
+        """The call that a question most likely belongs to: the only one. Roots are asked for whatever call there is."""
+        calls = [call for call in self.pending.values() if call.peer is not None]
+        return calls[0] if len(calls) == 1 and (self._wire.peer is not None or method != "roots/list") else None
+
+    def _refuse(self, call: Call, error: HubError) -> None:
+        """End a call whose server asks for what its client cannot be asked."""
+        self.abandon(call.id, error.text)
+        if not call.future.done():
+            call.future.set_exception(error)
+
     def _prolong(self, seconds: float) -> None:
-        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        """A client is asked, or has answered: what is under way may take so much longer than its own time, from now on.
+
+        Only a lent connection gets here, with one call.
+        """
         for call in self.pending.values():
-            call.timeout_s = seconds
-            self._waits.add(call.id, self._loop.time() + seconds, self._expire)
+            self._waits.add(call.id, self._loop.time() + seconds + call.timeout_s, self._expire)

@@ -272,13 +272,19 @@ class HttpUpstream:
             call.fail(UpstreamTimeout(f"MCP server did not respond within {call.ask.timeout_s:g} s"))
 
     def _prolong(self, seconds: float) -> None:
-        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        """A client is asked, or has answered: see `calls.Calls`. Only a lent connection gets here, with one call."""
         for call in self._calls.values():
             self._waits.add(call.id, self._loop.time() + seconds + call.ask.timeout_s, self._expire)
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self._questions.cancel_all()
+        return await self._questions.rest()
+
+    def _refuse(self, call: HttpCall, error: HubError) -> None:
+        """End a call whose server asks for what its client cannot be asked."""
+        if not call.done.done():
+            self._abandon(call, error.text)
+            call.fail(error)
 
     def _abandon(self, call: HttpCall, reason: str) -> None:
         """Give a call up. On 2026-07-28 the closed stream says so; before it a disconnect says nothing, a notification does."""
@@ -316,7 +322,7 @@ class HttpUpstream:
             call.complete()
             self._loop.call_later(LINGER_S, call.release)
         elif message.id is not messages.UNSET:
-            self._questions.hear(message, call.ask.peer or self.peer)
+            self._questions.hear(message, None if call.done.done() else call.ask.peer or self.peer, lambda error: self._refuse(call, error))
         elif message.method == "notifications/cancelled":
             self._questions.cancel(bytes(message.params))
         elif call.ask.peer is not None:
@@ -385,6 +391,7 @@ class HttpUpstream:
         """No further calls; those under way may finish, then the connections close."""
         if self.ended is None:
             self.ended = reason
+            self._questions.cancel_all()
             self._on_end(self, reason)
             if not self.in_flight:
                 self.connections.close(reason)

@@ -162,9 +162,9 @@ class SseUpstream:
         finally:
             self._connecting -= 1
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self.calls.questions.cancel_all()
+        return await self.calls.questions.rest()
 
     def _framed(self, body: bytes) -> bytes:
         """A message as a whole request."""

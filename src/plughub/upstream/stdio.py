@@ -125,9 +125,9 @@ class StdioUpstream:
         if self.ended is None and self._input.waiting is None:
             self._write(data)
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self.calls.questions.cancel_all()
+        return await self.calls.questions.rest()
 
     def _write(self, data: bytes) -> None:
         if b"\n" in data or b"\r" in data:  # between the tokens of values that came pretty-printed

@@ -48,8 +48,10 @@ Notify = Callable[[str, dict[str, RawJson]], None]
 Question = Callable[[str, RawJson], "Awaitable[Answer]"]
 
 
-# What a client may declare that it can be asked.
-_ASKED_OF_CLIENTS = (b'"sampling"', b'"elicitation"', b'"roots"')
+# What a client may declare that it can be asked, as it stands in raw capabilities, and the sign of names that are spelt otherwise.
+_ASKED_OF_CLIENTS = (b'"sampling"', b'"elicitation"', b'"roots"', b"\\")
+# How long a client, most often a person, may take to answer; the call that the answer is for waits so long.
+ANSWER_S = 600.0
 
 
 @dataclass(slots=True)
