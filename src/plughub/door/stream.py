@@ -64,7 +64,7 @@ class Outlet:
     task of its request: whoever makes it calls `run` once, and `close` in the end.
     """
 
-    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_streams")
+    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_resting", "_streams")
 
     def __init__(self, request: Request, streams: OpenStreams) -> None:
         self._request = request
@@ -73,13 +73,23 @@ class Outlet:
         self._pump: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[object] | None = None
         self._closing = False
+        self._resting = False
+
+    def rest(self) -> None:
+        """The request runs to no end of its own: when the hub stops, nobody waits for it."""
+        self._resting = True
+
+    @property
+    def behind(self) -> bool:
+        """Whether frames were dropped because the client reads too slowly."""
+        return self._feed is not None and self._feed.dropped > 0
 
     def push(self, frame: bytes) -> None:
         """Queue a frame; the first one begins the stream."""
         if self._closing:
             return
         if self._feed is None:
-            self._feed = self._streams.open(self._request.known_caller())
+            self._feed = self._streams.open(self._request.known_caller(), resting=self._resting)
             self._pump = asyncio.get_running_loop().create_task(self._send(self._feed))
         self._feed.push(frame)
 

@@ -17,6 +17,7 @@ from plughub.kit.errors import HeaderMismatch, HubError, Malformed, MethodNotAll
 from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.everything import Everything
+from plughub.mcp.listen import attend, farewell
 from plughub.mcp.methods import FORWARD, METHODS, Method
 from plughub.mcp.render import error_headers, error_object, http_status
 from plughub.mcp.sessions import Session, Sessions, Stream
@@ -122,11 +123,24 @@ class McpDoor:
         request.needed = method.scope
         if method.scope != AUTHENTICATED:
             talk.caller.require(method.scope)
+        if method.rests:
+            return await self._rest(view, talk, outlet, method)
         if method.cost:
             self._hub.admission.charge(request, talk.caller, method.cost)
         # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation"): a notification is.
         work = outlet.run(method.handler(view, talk), leaving_cancels=message.modern)
         return await work if talk.session is None else await _cancellable(talk.session, message.id, work)
+
+    async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
+        """A stream until its client leaves. Whatever else ends it, it ends in good order."""
+        self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
+        outlet.rest()
+        try:
+            return await outlet.run(method.handler(view, talk), leaving_cancels=True)
+        except HubError:
+            if not outlet.open:
+                raise
+            return farewell(talk)
 
     # ---- GET and DELETE
 
@@ -140,8 +154,12 @@ class McpDoor:
         caller.require("execute:tools")
         session = self._sessions.get(caller, session_id, view.door)
         stream, after = _stream_of(session, request.headers.get(b"last-event-id", b"").decode("latin-1"))
+        self._hub.admission.admit_stream(request, caller, 1)
         outlet = Outlet(request, self._hub.streams)
+        outlet.rest()
         try:
+            if stream is session.listening:
+                await attend(view, caller, session)
             outlet.push(_priming(session, stream, after))
             stream.read_by(outlet, after)
             await outlet.run(stream.over.wait(), leaving_cancels=True)

@@ -11,6 +11,7 @@ from plughub.door.routes import AUTHENTICATED
 from plughub.gateway.exchange import Exchanged
 from plughub.kit.errors import InvalidParams
 from plughub.mcp.conversation import Conversation
+from plughub.mcp.listen import LOG_LEVELS, listen, subscribe, unsubscribe
 from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
@@ -18,7 +19,6 @@ from plughub.protocol.facts import Era
 from plughub.upstream.target import Facts, Notify, Question, RawJson
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Method:
     cost: int
     handler: Callable[[View, Conversation], Awaitable[bytes]]
     era: Era | None = None
+    rests: bool = False  # a stream that holds a place among the streams, and none among the calls
 
 
 async def initialize(view: View, talk: Conversation) -> bytes:
@@ -114,6 +115,9 @@ METHODS = {
     "server/discover": Method("execute:tools", 1, discover, "modern"),
     "ping": Method(AUTHENTICATED, 0, ping, "legacy"),
     "logging/setLevel": Method("execute:tools", 1, set_level, "legacy"),
+    "resources/subscribe": Method("execute:tools", 1, subscribe, "legacy"),
+    "resources/unsubscribe": Method("execute:tools", 1, unsubscribe, "legacy"),
+    "subscriptions/listen": Method("execute:tools", 1, listen, "modern", rests=True),
 }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from plughub.db.unit_of_work import Event
 from plughub.door.stream import Outlet
 from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
+from plughub.gateway.listening import Listener
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Conflict, HubError, NotFound, UpstreamError
@@ -92,9 +93,12 @@ class Session:
         "door",
         "id",
         "info",
+        "listener",
         "listening",
         "log_level",
         "on_end",
+        "over",
+        "subscriptions",
         "used_at",
         "version",
     )
@@ -112,7 +116,11 @@ class Session:
         self._asked = 0
         self._streams: OrderedDict[int, Stream] = OrderedDict()
         self.listening: Stream | None = None  # the stream of GET
+        self.listener: Listener | None = None
+        # The resources that the client watches, by the URI as it knows them: (id of the server, the server's own URI).
+        self.subscriptions: dict[str, tuple[str, str]] = {}
         self.on_end: list[Callable[[], None]] = []
+        self.over = False
 
     # ---- what the client is asked
 
@@ -178,6 +186,7 @@ class Session:
 
     def end(self, error: HubError | None = None) -> None:
         """Everything that is under way for the session ends."""
+        self.over = True
         for future in self._questions.values():
             if not future.done():
                 future.set_exception(error or UpstreamError("The client ended its session", executed="unknown"))

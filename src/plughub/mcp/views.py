@@ -1,9 +1,11 @@
 """What an MCP client can be connected to, as the methods see it; and one server."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
+from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidParams
 from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
@@ -28,6 +30,15 @@ class View(Protocol):
 
     async def ask(self, talk: Conversation) -> Exchanged:
         """The answer of whoever has it."""
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """The servers behind it."""
+
+    async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
+        """The server that has the resource, and the server's own URI of it."""
+
+    def outward(self, slug: str, uri: str) -> str:
+        """The URI that a server's resource has here."""
 
 
 def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
@@ -56,6 +67,18 @@ class OneServer:
     async def facts(self, talk: Conversation) -> Facts:
         """The server's own; connects when need be."""
         return (await self.hub.exchange.connect(self._target)).facts
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """This one."""
+        return (self.door,)
+
+    async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
+        """Whatever the URI: the server's to judge."""
+        return self._target, uri
+
+    def outward(self, slug: str, uri: str) -> str:
+        """As it is."""
+        return uri
 
     def forwards(self, method: str) -> bool:
         """Every method is the server's to judge."""
