@@ -13,13 +13,13 @@ _WATCH_AFTER_S = 1.0
 _KEEP_ALIVE_S = 15.0
 
 
-async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+async def unless_gone(request: Request, work: Awaitable[T], after_s: float = _WATCH_AFTER_S) -> T:
     """Await `work`; when the client leaves meanwhile, cancel it and raise ClientGone.
 
-    Watching starts after a second: most calls are over by then, and a watcher costs a task.
+    Watching starts after a second, or `after_s`: most calls are over by then, and a watcher costs a task.
     """
     departure = _Departure(request)
-    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, departure.begin)
+    timer = asyncio.get_running_loop().call_later(after_s, departure.begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -97,7 +97,9 @@ class Outlet:
         """Await `work`. Raises what it raises, ClientGone when the client left and that cancels, and why the stream was stopped."""
         self._owner = asyncio.current_task()
         try:
-            return await (unless_gone(self._request, work) if leaving_cancels else work)
+            if not leaving_cancels:
+                return await work
+            return await unless_gone(self._request, work, 0.0 if self._resting else _WATCH_AFTER_S)
         except asyncio.CancelledError:
             if self.stopped is not None:
                 raise self.stopped from None

@@ -406,7 +406,7 @@ class HttpUpstream:
             self._questions.cancel(bytes(message.params))
         elif call.ask.peer is not None:
             messages.hand_over(call.ask.peer.notify, message)
-        else:
+        elif message.method != "notifications/message":  # which belongs to this call, and nobody else is to read it
             messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 
     def _answer_of(self, call: HttpCall) -> Answer:
