@@ -24,7 +24,7 @@ from plughub.keys.service import Peppers, create_key
 from plughub.kit.crypto import Sealer
 from plughub.settings import Settings
 from tests.conftest import FakeClock, empty
-from tests.fakes.http_servers import HttpServer, Seen, chunk, error_reply, json_reply, reply
+from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, error_reply, json_reply, reply
 
 BASE = "http://localhost"
 Json = dict[str, Any]
@@ -231,6 +231,7 @@ class RawCall:
             "state": {},
         }
         self._app = served.app.asgi
+        self.sends: Callable[[Message], Awaitable[None]] = self._send
 
     def piece(self, body: bytes, *, more: bool = False) -> Self:
         """A part of the body comes in."""
@@ -244,7 +245,7 @@ class RawCall:
     async def run(self) -> RawAnswer:
         """The whole answer."""
         with anyio.fail_after(20):
-            await self._app(self.scope, self._incoming.get, self._send)
+            await self._app(self.scope, self._incoming.get, lambda message: self.sends(message))
         return self.answer
 
     def start(self) -> asyncio.Task[RawAnswer]:
@@ -278,9 +279,32 @@ class FakeMcp:
     list_more: Json = field(default_factory=dict)
     calls: list[Seen] = field(default_factory=list)
     info: Json = field(default_factory=lambda: {"name": "fake", "version": "1", "x-own": [1, None]})
+    # With `tells`, the streams on which it says something of its own accord: how each was asked for, and where it is written.
+    tells: bool = False
+    streams: list[tuple[Seen, asyncio.StreamWriter]] = field(default_factory=list)
+
+    def tell(self, method: str, **params: Any) -> None:
+        """Say something on every stream that is open."""
+        for seen, writer in self.streams:
+            if seen.method == "POST":
+                params["_meta"] = {META + "subscriptionId": seen.json["id"], "own/key": 1}
+            message = {"jsonrpc": "2.0", "method": method, "params": params}
+            writer.write(chunk(b"event: message\ndata: " + json.dumps(message).encode() + b"\n\n"))
+
+    async def _stream(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        self.streams.append((seen, writer))
+        if seen.method == "POST":
+            self.tell("notifications/subscriptions/acknowledged", notifications=seen.json["params"]["notifications"])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.streams.remove((seen, writer))
 
     async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
-        message = seen.json
+        if self.tells and seen.method == "GET" and self.era == "legacy":
+            return await self._stream(seen, writer)
+        message = seen.json if seen.method == "POST" else {}
         if seen.method != "POST" or "id" not in message:
             return reply(202 if seen.method == "POST" else 405)
         method = message["method"]
@@ -304,10 +328,12 @@ class FakeMcp:
             return self._reply(seen, {"tools": self.tools, **more, **self.list_more})
         if method == "tools/call":
             return await self._call(seen, writer)
-        return self._other(seen, method)
+        return await self._other(seen, method, writer)
 
-    def _other(self, seen: Seen, method: str) -> bytes:
+    async def _other(self, seen: Seen, method: str, writer: asyncio.StreamWriter) -> bytes | None:
         self.asked.append(seen.json)
+        if self.tells and method == "subscriptions/listen":
+            return await self._stream(seen, writer)
         answer = self.answers.get(method)
         if answer is None:
             return error_reply(seen, -32601, "Method not found")

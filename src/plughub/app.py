@@ -42,6 +42,7 @@ from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.hub import Hub
+from plughub.gateway.listening import Listening
 from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
@@ -187,6 +188,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         probes=Probes(exchange, pool, board, database),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
+        listening=Listening(exchange, pool),
     )
 
 
@@ -200,6 +202,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
+    stack.callback(hub.listening.close)
     handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

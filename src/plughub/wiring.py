@@ -66,6 +66,7 @@ class Wiring:
         self._database.listeners.append(self._board.follow)
         self._database.listeners.append(self.follow)
         self._database.listeners.append(hub.streams.follow)
+        self._database.listeners.append(hub.listening.follow)
 
     def start(self) -> None:
         """Begin to write news."""
@@ -90,6 +91,8 @@ class Wiring:
         news = self._board.report(target.server_id, status, error)
         if status == "connected" and self._hub is not None:
             self._hub.catalog.forget(target.server_id)
+        if self._hub is not None:
+            self._hub.listening.status(target, status)
         if news and status in _EVENTS and (target.server_id in self._news or len(self._news) < self._max_news):
             self._news[target.server_id] = (target, status, error)
             self._woken.set()
@@ -102,6 +105,7 @@ class Wiring:
         """See `upstream.target.Hooks`."""
         if self._hub is not None:
             self._hub.catalog.hear(target.server_id, method)
+            self._hub.listening.notification(target, method, params)
 
     async def follow(self, events: Sequence[Event]) -> None:
         """Servers that changed are disconnected from what they were; new ones are looked at."""

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 INFO = {"name": "fake", "version": "1"}
-state: dict[str, Any] = {"held": {}, "cancelled": [], "replies": [], "seen": []}
+state: dict[str, Any] = {"held": {}, "cancelled": [], "replies": [], "seen": [], "listening": []}
 
 
 def send(message: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def release(id_: Any, key: str, **_: Any) -> None:
 
 def report(id_: Any, **_: Any) -> None:
     """What came in so far."""
-    result(id_, {name: state[name] for name in ("cancelled", "replies", "seen")})
+    result(id_, {name: state[name] for name in ("cancelled", "replies", "seen", "listening")})
 
 
 def progress(id_: Any, _meta: dict[str, Any], **_: Any) -> None:
@@ -64,6 +64,22 @@ def ask(id_: Any, **_: Any) -> None:
     send({"id": "s-1", "method": "ping"})
     send({"id": "s-2", "method": "sampling/createMessage", "params": {}})
     result(id_, "asked")
+
+
+def tell(id_: Any, method: str, params: dict[str, Any], **_: Any) -> None:
+    """Say something of our own accord, to those who listen if there is such a thing as listening."""
+    for listen in state["listening"] or [None]:
+        meta = {} if listen is None else {"_meta": {"io.modelcontextprotocol/subscriptionId": listen}}
+        send({"method": method, "params": params | meta})
+    result(id_, "told")
+
+
+def log(id_: Any, count: int, _meta: dict[str, Any], **_: Any) -> None:
+    """Messages, when the request names a level."""
+    if "io.modelcontextprotocol/logLevel" in _meta:
+        for number in range(count):
+            send({"method": "notifications/message", "params": {"level": "info", "data": number}})
+    result(id_, "logged")
 
 
 def leave(id_: Any, code: int, **_: Any) -> None:
@@ -101,7 +117,7 @@ def raw(id_: Any, text: str, **_: Any) -> None:
 
 
 def batch(id_: Any, **_: Any) -> None:
-    note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "b"}}
+    note = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"level": "info", "data": "b"}}
     sys.stdout.write(json.dumps([note, {"jsonrpc": "2.0", "id": id_, "result": {"content": []}}]) + "\n")
     sys.stdout.flush()
 
@@ -136,6 +152,8 @@ TOOLS = {
         raw,
         batch,
         grandchildren,
+        tell,
+        log,
     )
 }
 
@@ -144,20 +162,29 @@ def handle(era: str, message: dict[str, Any]) -> None:
     id_, method, params = message["id"], message["method"], message.get("params", {})
     modern = "io.modelcontextprotocol/protocolVersion" in params.get("_meta", {})
     state["seen"].append(message)
+    capabilities: dict[str, Any] = {"tools": {}}
+    if "tells" in sys.argv:
+        capabilities = {"tools": {"listChanged": True}, "resources": {"subscribe": True}, "logging": {}}
     if method == "initialize" and era != "modern":
         version = "2024-11-05" if "old" in sys.argv else "2025-11-25"
         send(
             {
                 "id": id_,
-                "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": INFO, "instructions": "be kind"},
+                "result": {"protocolVersion": version, "capabilities": capabilities, "serverInfo": INFO, "instructions": "be kind"},
             }
         )
     elif method == "server/discover" and era in ("modern", "dual"):
         meta = {"io.modelcontextprotocol/serverInfo": INFO}
-        found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete", "_meta": meta}
+        found = {"supportedVersions": ["2026-07-28"], "capabilities": capabilities, "resultType": "complete", "_meta": meta}
         send({"id": id_, "result": found})
     elif method == "tools/call" and (modern or era != "modern"):
         TOOLS[params["name"]](id_, **params.get("arguments", {}), _meta=params.get("_meta", {}))
+    elif method == "subscriptions/listen" and "tells" in sys.argv:
+        state["listening"].append(id_)
+        meta = {"io.modelcontextprotocol/subscriptionId": id_}
+        send({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": params["notifications"], "_meta": meta}})
+    elif method in ("resources/subscribe", "resources/unsubscribe") and "tells" in sys.argv:
+        result(id_, "")
     else:
         send({"id": id_, "error": {"code": -32601, "message": "Method not found"}})
 
@@ -182,6 +209,7 @@ def main(era: str, *flags: str) -> None:
             handle(era, message)
         elif message["method"] == "notifications/cancelled":
             state["cancelled"].append(message["params"])
+            state["listening"] = [id_ for id_ in state["listening"] if id_ != message["params"].get("requestId")]
         else:
             state["seen"].append(message)
     if "stubborn" in flags:

@@ -13,13 +13,13 @@ _WATCH_AFTER_S = 1.0
 _KEEP_ALIVE_S = 15.0
 
 
-async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+async def unless_gone(request: Request, work: Awaitable[T], after_s: float = _WATCH_AFTER_S) -> T:
     """Await `work`; when the client leaves meanwhile, cancel it and raise ClientGone.
 
-    Watching starts after a second: most calls are over by then, and a watcher costs a task.
+    Watching starts after a second, or `after_s`: most calls are over by then, and a watcher costs a task.
     """
     departure = _Departure(request)
-    request.waits.add(departure, asyncio.get_running_loop().time() + _WATCH_AFTER_S, _Departure.begin)
+    request.waits.add(departure, asyncio.get_running_loop().time() + after_s, _Departure.begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -64,7 +64,7 @@ class Outlet:
     task of its request: whoever makes it calls `run` once, and `close` in the end.
     """
 
-    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_streams")
+    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_resting", "_streams")
 
     def __init__(self, request: Request, streams: OpenStreams) -> None:
         self._request = request
@@ -73,13 +73,23 @@ class Outlet:
         self._pump: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[object] | None = None
         self._closing = False
+        self._resting = False
+
+    def rest(self) -> None:
+        """The request runs to no end of its own: when the hub stops, nobody waits for it."""
+        self._resting = True
+
+    @property
+    def behind(self) -> bool:
+        """Whether frames were dropped because the client reads too slowly."""
+        return self._feed is not None and self._feed.dropped > 0
 
     def push(self, frame: bytes) -> None:
         """Queue a frame; the first one begins the stream."""
         if self._closing:
             return
         if self._feed is None:
-            self._feed = self._streams.open(self._request.known_caller())
+            self._feed = self._streams.open(self._request.known_caller(), resting=self._resting)
             self._pump = asyncio.get_running_loop().create_task(self._send(self._feed))
         self._feed.push(frame)
 
@@ -87,7 +97,9 @@ class Outlet:
         """Await `work`. Raises what it raises, ClientGone when the client left and that cancels, and why the stream was stopped."""
         self._owner = asyncio.current_task()
         try:
-            return await (unless_gone(self._request, work) if leaving_cancels else work)
+            if not leaving_cancels:
+                return await work
+            return await unless_gone(self._request, work, 0.0 if self._resting else _WATCH_AFTER_S)
         except asyncio.CancelledError:
             if self.stopped is not None:
                 raise self.stopped from None

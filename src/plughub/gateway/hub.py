@@ -9,6 +9,7 @@ from plughub.events.follower import Follower
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.exchange import Exchange
+from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
@@ -49,6 +50,7 @@ class Hub:
     probes: Probes
     parking: ParkingLot
     profiles: ProfileDirectory
+    listening: Listening
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

@@ -57,7 +57,16 @@ class Conversation:
             return  # 2026-07-28: a client that names no level hears nothing
         if method == "notifications/progress":
             params["progressToken"] = meta["progressToken"]  # a request that was taken up again has another one
-        self._push(sse_message(b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (msgspec.json.encode(method), object_of(params))))
+        self._push(notification_frame(method, params))
+
+    def tell(self, method: str, params: dict[str, RawJson]) -> None:
+        """Something that the client has asked to hear."""
+        self._push(notification_frame(method, params))
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client reads so slowly that it has missed something."""
+        return self._outlet.behind
 
     async def ask(self, method: str, params: RawJson) -> Answer:
         """A server's request to the client. Raises UpstreamError when it cannot be asked."""
@@ -111,3 +120,8 @@ class Conversation:
         """The request is over."""
         if self._stream is not None and self._stream.outlet is self._outlet:
             self._stream.outlet = None
+
+
+def notification_frame(method: str, params: dict[str, RawJson]) -> bytes:
+    """A notification as a frame of an event stream."""
+    return sse_message(b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (msgspec.json.encode(method), object_of(params)))

@@ -18,9 +18,11 @@ from plughub.kit.errors import HeaderMismatch, HubError, MethodNotAllowed
 from plughub.mcp.batches import Batches, is_batch
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.everything import Everything
+from plughub.mcp.listen import attend, farewell
+from plughub.mcp.methods import Method
 from plughub.mcp.profile import OneProfile
 from plughub.mcp.render import error_headers, error_object, http_status
-from plughub.mcp.running import admitted, cancellable, require_event_stream, tell
+from plughub.mcp.running import cancellable, method_of, require_event_stream, tell
 from plughub.mcp.sessions import SESSION_ID, Session, Sessions, Stream
 from plughub.mcp.views import ONE_PROFILE_PATH, ONE_SERVER_PATH, OneServer, View, one_server
 from plughub.protocol import versions
@@ -136,10 +138,25 @@ class McpDoor:
             if doubled is not None:
                 raise HeaderMismatch(f"{_SPELLED[doubled]} header appears more than once")
             check_modern(request.headers, message)
-        method = admitted(self._hub, request, view, talk)
+        method = method_of(request, view, talk)
+        if method.rests:
+            return await self._rest(view, talk, outlet, method)
+        if method.cost:
+            self._hub.admission.charge(request, talk.caller, method.cost)
         # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation"): a notification is.
         work = outlet.run(method.handler(view, talk), leaving_cancels=message.modern)
         return await cancellable(talk.session, message.id, work)
+
+    async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
+        """A stream until its client leaves. Whatever else ends it, it ends in good order."""
+        self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
+        outlet.rest()
+        try:
+            return await outlet.run(method.handler(view, talk), leaving_cancels=True)
+        except HubError:
+            if not outlet.open:
+                raise
+            return farewell(talk)
 
     # ---- GET and DELETE
 
@@ -152,8 +169,12 @@ class McpDoor:
         caller.require("execute:tools")
         session = self._sessions.get(caller, session_id, view.door)
         stream, after = _stream_of(session, request.headers.get(b"last-event-id", b"").decode("latin-1"))
+        self._hub.admission.admit_stream(request, caller, 1)
         outlet = Outlet(request, self._hub.streams)
+        outlet.rest()
         try:
+            if stream is session.listening:
+                await attend(view, caller, session)
             outlet.push(_priming(session, stream, after))
             stream.read_by(outlet, after)
             await outlet.run(stream.over.wait(), leaving_cancels=True)

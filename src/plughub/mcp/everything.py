@@ -1,6 +1,6 @@
 """`/mcp`: what every server that the caller may use offers, at one door, under names that cannot collide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -9,6 +9,7 @@ from plughub.gateway.exchange import Exchanged
 from plughub.gateway.hub import Hub
 from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Item, Kind
 from plughub.gateway.names import aggregate_uri, split_name, split_uri
+from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidParams, MethodNotFound, ToolNotFound
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.views import call_of, name_in, run_tool
@@ -20,7 +21,10 @@ _KIND_OF = {kind.method: kind for kind in KINDS}
 _NAMED: dict[str, tuple[Kind, str]] = {"tools/call": (TOOLS, "tool"), "prompts/get": (PROMPTS, "prompt")}
 _ONE_SERVERS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-CAPABILITIES = b'{"tools":{},"resources":{},"prompts":{},"completions":{},"logging":{}}'
+CAPABILITIES = (
+    b'{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true},'
+    b'"completions":{},"logging":{}}'
+)
 
 
 class Everything:
@@ -67,6 +71,19 @@ class Everything:
     async def _resolve(self, talk: Conversation, kind: Kind, target: Target, tail: str, whole: str) -> str:
         """The server's own name of what this door shows as `whole`. Raises ToolNotFound."""
         return await self.hub.catalog.resolve(kind, talk.caller, target, tail, whole)
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """All that the caller may use."""
+        return [target.server_id for target in await self.hub.servers.list_visible(caller)]
+
+    async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
+        """By the server that the URI names, else by the lists."""
+        target, own = await self._own_uri(talk, uri)
+        return None if target is None else (target, own)
+
+    def outward(self, slug: str, uri: str) -> str:
+        """Behind the name of its server."""
+        return aggregate_uri(slug, uri)
 
     async def _list(self, talk: Conversation, kind: Kind) -> Exchanged:
         """All items in one page; when nothing could be had because servers failed, that is the error."""

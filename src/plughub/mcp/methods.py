@@ -12,6 +12,7 @@ from plughub.gateway.exchange import Exchanged
 from plughub.gateway.parked import Turn
 from plughub.kit.errors import InvalidParams, MissingCapability
 from plughub.mcp.conversation import Conversation
+from plughub.mcp.listen import LOG_LEVELS, listen, subscribe, unsubscribe
 from plughub.mcp.render import status_of
 from plughub.mcp.views import View
 from plughub.protocol import versions
@@ -20,7 +21,6 @@ from plughub.protocol.facts import Era, lacking
 from plughub.upstream.target import Facts, Notify, Question, RawJson
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Method:
     cost: int
     handler: Callable[[View, Conversation], Awaitable[bytes]]
     era: Era | None = None
+    rests: bool = False  # a stream that holds a place among the streams, and none among the calls
 
 
 async def initialize(view: View, talk: Conversation) -> bytes:
@@ -143,6 +144,9 @@ METHODS = {
     "server/discover": Method("execute:tools", 1, discover, "modern"),
     "ping": Method(AUTHENTICATED, 0, ping, "legacy"),
     "logging/setLevel": Method("execute:tools", 1, set_level, "legacy"),
+    "resources/subscribe": Method("execute:tools", 1, subscribe, "legacy"),
+    "resources/unsubscribe": Method("execute:tools", 1, unsubscribe, "legacy"),
+    "subscriptions/listen": Method("execute:tools", 1, listen, "modern", rests=True),
 }
 
 

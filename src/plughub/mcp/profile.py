@@ -1,6 +1,6 @@
 """`/mcp/{profile_slug}`: the servers of one profile, each tool under the name and with the words that the profile gives it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -9,6 +9,7 @@ from plughub import __version__
 from plughub.gateway.hub import Hub
 from plughub.gateway.lists import TOOLS, Item, Kind
 from plughub.gateway.names import aggregate_name, may_be_cut
+from plughub.kit.caller import Caller
 from plughub.kit.errors import ToolNotFound
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.everything import Everything
@@ -33,6 +34,11 @@ class OneProfile(Everything):
     async def targets(self, talk: Conversation) -> Sequence[Target]:
         """The servers that are switched on in the profile."""
         return [target for target in await super().targets(talk) if self._member(target) is not None]
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """Those of the profile that are switched on."""
+        mine = {server_id for server_id, member in self._profile.members.items() if member.enabled}
+        return [server_id for server_id in await super().server_ids(caller) if server_id in mine]
 
     def _member(self, target: Target) -> Member | None:
         member = self._profile.members.get(target.server_id)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from plughub.db.unit_of_work import Event
 from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
+from plughub.gateway.listening import Listener
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Conflict, HubError, NotFound, UpstreamError
@@ -38,7 +39,10 @@ class SessionNotFound(NotFound):
 
 
 class Reader(Protocol):
-    """Where the frames of a stream go."""
+    """Where the frames of a stream go. `behind`: it is read so slowly that frames were lost."""
+
+    @property
+    def behind(self) -> bool: ...
 
     def push(self, frame: bytes) -> None: ...
 
@@ -106,9 +110,12 @@ class Session:
         "door",
         "id",
         "info",
+        "listener",
         "listening",
         "log_level",
         "on_end",
+        "over",
+        "subscriptions",
         "used_at",
         "version",
     )
@@ -126,7 +133,11 @@ class Session:
         self._asked = 0
         self._streams: OrderedDict[int, Stream] = OrderedDict()
         self.listening: Stream | None = None  # the stream of GET
+        self.listener: Listener | None = None
+        # The resources that the client watches, by the URI as it knows them: (id of the server, the server's own URI).
+        self.subscriptions: dict[str, tuple[str, str]] = {}
         self.on_end: list[Callable[[], None]] = []
+        self.over = False
 
     # ---- what the client is asked
 
@@ -192,6 +203,7 @@ class Session:
 
     def end(self, error: HubError | None = None) -> None:
         """Everything that is under way for the session ends."""
+        self.over = True
         for future in self._questions.values():
             if not future.done():
                 future.set_exception(error or UpstreamError("The client ended its session", executed="unknown"))

@@ -21,6 +21,7 @@ from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, MethodNotAllowed, Unavailable
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.everything import Everything
+from plughub.mcp.listen import attend
 from plughub.mcp.render import MCP_SCOPE, error_object
 from plughub.mcp.running import admitted, cancellable, require_event_stream, tell
 from plughub.mcp.sessions import Session, SessionNotFound, Sessions, Stream
@@ -48,6 +49,11 @@ class Line:
         self._request = request
         self._feed = feed
         self._writing = asyncio.Lock()
+
+    @property
+    def behind(self) -> bool:
+        """See `sessions.Reader`."""
+        return self._feed.dropped > 0
 
     def push(self, frame: bytes) -> None:
         """See `sessions.Reader`."""
@@ -208,6 +214,7 @@ class SseDoor:
             before = talk.line.begin(talk.opened)
             if before is not None:
                 self._drop(before, talk.caller)
+            await attend(view, talk.caller, talk.opened)
         return frame
 
 

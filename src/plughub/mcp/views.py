@@ -1,5 +1,6 @@
 """What an MCP client can be connected to, as the methods see it; and one server."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Protocol
 
@@ -7,6 +8,7 @@ from plughub.door.request import Request
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
 from plughub.gateway.lists import must_be_usable, usable
+from plughub.kit.caller import Caller
 from plughub.kit.errors import HeaderMismatch, InvalidParams, ServerNotFound
 from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
@@ -31,6 +33,15 @@ class View(Protocol):
 
     async def ask(self, talk: Conversation) -> Exchanged:
         """The answer of whoever has it."""
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """The servers behind it."""
+
+    async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
+        """The server that has the resource, and the server's own URI of it."""
+
+    def outward(self, slug: str, uri: str) -> str:
+        """The URI that a server's resource has here."""
 
 
 def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
@@ -72,6 +83,18 @@ class OneServer:
     async def facts(self, talk: Conversation) -> Facts:
         """The server's own; connects when need be."""
         return (await self.hub.exchange.connect(self._target)).facts
+
+    async def server_ids(self, caller: Caller) -> Iterable[str]:
+        """This one."""
+        return (self.door,)
+
+    async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
+        """Whatever the URI: the server's to judge."""
+        return self._target, uri
+
+    def outward(self, slug: str, uri: str) -> str:
+        """As it is."""
+        return uri
 
     def forwards(self, method: str) -> bool:
         """Every method is the server's to judge."""

@@ -16,6 +16,7 @@ META_CAPABILITIES = META + "clientCapabilities"
 META_SERVER_INFO = META + "serverInfo"
 META_CLIENT_INFO = META + "clientInfo"
 META_LOG_LEVEL = META + "logLevel"
+META_SUBSCRIPTION_ID = META + "subscriptionId"
 
 
 def negotiate(requested: str, server: str = LATEST_LEGACY) -> str:

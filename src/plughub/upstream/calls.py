@@ -11,6 +11,7 @@ from plughub.upstream.noise import NOTE_PRICE, price_of
 from plughub.upstream.questions import Questions
 from plughub.upstream.redact import Redactor
 from plughub.upstream.target import Answer, Ask, Hooks, Peer, Target
+from plughub.upstream.watching import ACKNOWLEDGED
 
 MOST_PRICE = 64 * 1024
 SHOWN = 300
@@ -48,6 +49,8 @@ class Calls:
         self.answered = 0
         self.garbage = ""  # the last that was no message
         self.pending: dict[int, Call] = {}
+        # Requests that rest: their answer comes when nobody waits any more. By the ids that they were sent with.
+        self.resting: dict[str, asyncio.Future[Answer]] = {}
         self._target = target
         self._hooks = hooks
         self._redact = redact
@@ -92,6 +95,11 @@ class Calls:
             self.fail(id_, UpstreamUnreachable(reason, executed="unknown"))
         self._waits.close()
         self.questions.cancel_all()
+        for future in self.resting.values():
+            if not future.done():
+                future.set_exception(UpstreamUnreachable(reason, executed="unknown"))
+                future.exception()  # whoever listened may be gone too
+        self.resting.clear()
 
     def _expire(self, id_: int) -> None:
         call = self.pending.get(id_)
@@ -156,6 +164,10 @@ class Calls:
     def _on_answer(self, message: Incoming) -> None:
         call = self.pending.pop(message.id, None)  # type: ignore[arg-type]  # any id of theirs may be looked up
         if call is None:
+            resting = self.resting.pop(message.id, None) if isinstance(message.id, str) else None
+            if resting is not None:
+                self._end_rest(resting, message)
+                return
             self._on_stranger(message)
             return
         self._waits.discard(call.id)
@@ -166,6 +178,14 @@ class Calls:
             self.answered += 1
         except UpstreamUnreachable as error:
             call.future.set_exception(error)
+
+    def _end_rest(self, resting: asyncio.Future[Answer], message: Incoming) -> None:
+        if resting.done():
+            return
+        try:
+            resting.set_result(messages.answer_of(message))
+        except UpstreamUnreachable as error:
+            resting.set_exception(error)
 
     def _on_stranger(self, message: Incoming) -> None:
         """An answer to nothing: a wrong or doubled id, or a call that was given up. An error without id may belong to the only call."""
@@ -194,11 +214,18 @@ class Calls:
                 if call.peer is not None:
                     messages.hand_over(call.peer.notify, message)
                 return
-        peer = self._only_peer() if message.method == "notifications/message" else None
-        if peer is not None:
-            messages.hand_over(peer.notify, message)
-        else:
+        if message.method == "notifications/message" and (self.pending or self._wire.peer is not None):
+            peer = self._only_peer() or self._only_listener()
+            if peer is not None:
+                messages.hand_over(peer.notify, message)
+            # Else it may belong to anybody's call, and nobody else is to read it.
+        elif message.method != ACKNOWLEDGED:
             messages.hand_over(lambda method, params: self._hooks.notification(self._target, method, params), message)
+
+    def _only_listener(self) -> Peer | None:
+        """The client of the only call that asked for messages: a server of 2026-07-28 sends them to nobody else."""
+        peers = [call.peer for call in self.pending.values() if call.peer is not None and call.peer.log_level is not None]
+        return peers[0] if len(peers) == 1 else None
 
     def _only_peer(self) -> Peer | None:
         """The client that the connection works for alone; on one for all, nothing says what such a message belongs to."""

@@ -11,17 +11,21 @@ from plughub.protocol.envelope import encode_header
 from plughub.protocol.sse import SseEvent
 from plughub.settings import Settings
 from plughub.upstream import handshake, messages
+from plughub.upstream.backoff import FIRST_S
 from plughub.upstream.http_address import Address, address_of, refusal
 from plughub.upstream.http_beside import Beside
 from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
+from plughub.upstream.http_stream import WITHOUT, OwnStream, last_event, retry_s
 from plughub.upstream.messages import Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, price_of
 from plughub.upstream.questions import Questions
 from plughub.upstream.redact import Redactor
 from plughub.upstream.target import Answer, Ask, Era, Facts, Hooks, Peer, Target
+from plughub.upstream.watching import LEAST_WAIT_S, Heard, NoStream, Wanted, Watching, listen_frame
 
 SHOWN = 300
+NO_ANSWER = "the stream ended without an answer"
 NOT_RENEWED = "the session could not be renewed"
 FAREWELL_S = 1.0
 JSON = b"application/json"
@@ -34,7 +38,7 @@ _FORGOT = re.compile(rb"session|protocol.?version", re.IGNORECASE)
 class HttpCall(Exchange):
     """An exchange that asks something: it ends with the answer, not with the response."""
 
-    __slots__ = ("answer", "ask", "id")
+    __slots__ = ("answer", "ask", "id", "resumed", "until")
 
     def __init__(
         self,
@@ -42,11 +46,14 @@ class HttpCall(Exchange):
         done: asyncio.Future[None],
         on_event: Callable[[Exchange, SseEvent], None],
         ask: Ask,
+        until: float,
     ) -> None:
         super().__init__(done, on_event)
         self.id = id_
         self.ask = ask
         self.answer: Answer | None = None
+        self.until = until
+        self.resumed = False  # it takes up what another exchange of the same id has begun
 
 
 class HttpUpstream:
@@ -86,6 +93,8 @@ class HttpUpstream:
         self._waits: Waits[int] = Waits()
         self._beside = Beside(self.connections, self._note)
         self.peer: Peer | None = None
+        self.watching = Watching(self)
+        self._own = OwnStream(self.connections, self._on_own, self._note)
         self._questions = Questions(lambda data: self._beside.later(self._framed(data)), self._prolong)
 
     # ---- the handshake
@@ -159,7 +168,7 @@ class HttpUpstream:
         if session is not None:
             self._head += b"Mcp-Session-Id: %b\r\n" % session
 
-    async def _renew(self, head: bytes, ask: Ask, until: float) -> None:
+    async def _renew(self, head: bytes, timeout_s: float, until: float) -> None:
         """Shake hands again: once for all whose requests went out with `head`. Raises UpstreamTimeout at `until` (nothing was run)."""
         if self._renewal is None:
             if self._head is not head:
@@ -169,7 +178,7 @@ class HttpUpstream:
         renewal = self._renewal
         await asyncio.wait((renewal,), timeout=max(0.0, until - self._loop.time()))
         if not renewal.done():
-            raise UpstreamTimeout(f"the session with the server was not renewed within {ask.timeout_s:g} s", executed="no")
+            raise UpstreamTimeout(f"the session with the server was not renewed within {timeout_s:g} s", executed="no")
         if renewal.cancelled():
             raise UpstreamUnreachable(self.ended or "the connection was closed", executed="no")
         if (error := renewal.exception()) is not None:
@@ -186,6 +195,9 @@ class HttpUpstream:
         self._renewal = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.end(str(getattr(error, "reason", getattr(error, "text", NOT_RENEWED))))
+        else:
+            self._own.forget()
+            self.watching.renewed()
 
     # ---- asking
 
@@ -193,11 +205,11 @@ class HttpUpstream:
         """Ask and wait; see `target.Upstream`."""
         until = self._loop.time() + ask.timeout_s
         if self._renewal is not None:
-            await self._renew(b"", ask, until)
+            await self._renew(b"", ask.timeout_s, until)
         head, session = self._head, self._session
         call = await self._ask(ask, until)
         if call.answer is None and call.status in NOT_SPOKEN and self._handshake_lost(call, session):
-            await self._renew(head, ask, until)
+            await self._renew(head, ask.timeout_s, until)
             call = await self._ask(ask, until)
         answer = call.answer or self._answer_of(call)
         self.answered += 1
@@ -214,12 +226,11 @@ class HttpUpstream:
             connection = self.connections.take() or await self._connect(ask, until)
             call = self._send_call(ask, connection, until)
             try:
-                await self._done(call)
+                call = await self._answered(call)
             except UpstreamUnreachable:
                 if connection.fresh or call.touched or ask.method not in messages.REPEATABLE:
                     raise
-                call = self._send_call(ask, await self._connect(ask, until), until)
-                await self._done(call)
+                call = await self._answered(self._send_call(ask, await self._connect(ask, until), until))
             return call
         finally:
             self.in_flight -= 1
@@ -235,11 +246,53 @@ class HttpUpstream:
             if ask.name is not None:
                 head += b"Mcp-Name: %b\r\n" % encode_header(ask.name)
             head += ask.headers
-        self._waits.add(id_, until, self._expire)
-        call = HttpCall(id_, self._loop.create_future(), self._on_event, ask)
-        self._calls[id_] = call
+        call = self._call(id_, ask, until)
         connection.send(call, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         return call
+
+    def _call(self, id_: int, ask: Ask, until: float) -> HttpCall:
+        self._waits.add(id_, until, self._expire)
+        call = self._calls[id_] = HttpCall(id_, self._loop.create_future(), self._on_event, ask, until)
+        return call
+
+    async def _answered(self, call: HttpCall) -> HttpCall:
+        """Wait for the end of an exchange. A stream of a handshake server that ends before its answer, after an event with an id, is
+        taken up again from there (MCP 2025-11-25 "Resumability and Redelivery"), as long as the call has time. Gives the exchange that
+        brought the end."""
+        last_id, wait_s = b"", FIRST_S
+        while True:
+            try:
+                await self._done(call)
+            except UpstreamUnreachable:
+                if self._meta or not (last_event(call) or last_id):
+                    raise
+            last_id, wait_s = last_event(call) or last_id, retry_s(call) or wait_s
+            if call.answer is not None or self._meta or not last_id:
+                return call
+            if call.resumed and call.status and call.sse is None:
+                raise UpstreamUnreachable(NO_ANSWER, executed="unknown")
+            call = await self._take_up(call, last_id, max(wait_s, LEAST_WAIT_S))
+
+    async def _take_up(self, lost: HttpCall, last_id: bytes, wait_s: float) -> HttpCall:
+        """Ask for the rest of a stream after `wait_s`. Its answer may come meanwhile on the stream of the server's own."""
+        call = self._call(lost.id, lost.ask, lost.until)
+        call.resumed = True
+        try:
+            await asyncio.wait((call.done,), timeout=wait_s)
+            if not call.done.done():
+                connection = self.connections.take() or await self._connect(call.ask, call.until)
+                connection.send(call, self._get(b"Last-Event-ID: %b\r\n" % last_id))
+        except BaseException:
+            self._waits.discard(call.id)
+            del self._calls[call.id]
+            self._abandon(call, "the caller went away")
+            raise
+        return call
+
+    def _get(self, more: bytes) -> bytes:
+        """A request for a stream, in the session."""
+        head = b"GET %b HTTP/1.1\r\n%bAccept: text/event-stream\r\n" % (self._address.path, self._address.head)
+        return b"%b%b%b\r\n" % (head, self._head[len(self._post) :], more)
 
     def _framed(self, body: bytes) -> bytes:
         """A notification or a reply as a whole request."""
@@ -274,11 +327,17 @@ class HttpUpstream:
     def _prolong(self, seconds: float) -> None:
         """A client is asked, or has answered: see `calls.Calls`. Only a lent connection gets here, with one call."""
         for call in self._calls.values():
-            self._waits.add(call.id, self._loop.time() + seconds + call.ask.timeout_s, self._expire)
+            call.until = self._loop.time() + seconds + call.ask.timeout_s
+            self._waits.add(call.id, call.until, self._expire)
 
     async def rest(self) -> bool:
         """See `lending.Lendable`."""
         return await self._questions.rest()
+
+    def _refuse_all(self, error: HubError) -> None:
+        """A question on the server's own stream carries no link to a call; of a lent connection there is one at most."""
+        for call in list(self._calls.values()):
+            self._refuse(call, error)
 
     def _refuse(self, call: HttpCall, error: HubError) -> None:
         """End a call whose server asks for what its client cannot be asked."""
@@ -288,10 +347,48 @@ class HttpUpstream:
 
     def _abandon(self, call: HttpCall, reason: str) -> None:
         """Give a call up. On 2026-07-28 the closed stream says so; before it a disconnect says nothing, a notification does."""
-        if call.connection is not None and call.answer is None:
+        if call.answer is None and (call.connection is not None or call.resumed):
             call.release()
             if not self._meta:
                 self._beside.later(self._framed(messages.write_cancelled(call.id, reason)))
+
+    # ---- what the server says of its own accord
+
+    @property
+    def streams(self) -> bool:
+        """See `watching.Watched`."""
+        return True
+
+    async def listen(self, wanted: Wanted, begun: Callable[[], None]) -> Heard:
+        """See `watching.Watched`."""
+        if self.ended is not None:
+            raise UpstreamUnreachable(self.ended, executed="no")
+        head, session = self._head, self._session
+        if self._meta:
+            id_ = self._own.next_id()
+            body = listen_frame(b'"%b"' % id_.encode(), wanted, self._meta)
+            data = b"%bMcp-Method: subscriptions/listen\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        else:
+            id_, data = "", self._get(self._own.after)
+        status, heard = await self._own.run(data, id_, begun)
+        if status in (400, 404) and session is not None and self._head is head:
+            timeout_s = self.target.start_timeout_s or self._settings.start_timeout_s
+            await self._renew(head, timeout_s, self._loop.time() + timeout_s)
+        elif status in WITHOUT:
+            raise NoStream
+        return heard
+
+    def _on_own(self, message: Incoming) -> None:
+        if message.method is None:
+            call = self._calls.get(message.id) if isinstance(message.id, int) else None
+            if call is not None:
+                self._on_message(call, message)
+        elif message.id is not messages.UNSET:
+            self._questions.hear(message, self.peer, self._refuse_all)
+        elif message.method == "notifications/cancelled":
+            self._questions.cancel(bytes(message.params))
+        else:
+            messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 
     # ---- hearing
 
@@ -327,7 +424,7 @@ class HttpUpstream:
             self._questions.cancel(bytes(message.params))
         elif call.ask.peer is not None:
             messages.hand_over(call.ask.peer.notify, message)
-        else:
+        elif message.method != "notifications/message":  # which belongs to this call, and nobody else is to read it
             messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 
     def _answer_of(self, call: HttpCall) -> Answer:
@@ -335,7 +432,7 @@ class HttpUpstream:
         if call.answer is not None:
             return call.answer
         if call.sse is not None:
-            raise UpstreamUnreachable("the stream ended without an answer", executed="unknown")
+            raise UpstreamUnreachable(NO_ANSWER, executed="unknown")
         good = 200 <= call.status < 300
         is_json = call.content_type.lower() == JSON
         if call.status in (401, 403, 429) or 300 <= call.status < 400 or (not good and not is_json):
@@ -392,12 +489,14 @@ class HttpUpstream:
         if self.ended is None:
             self.ended = reason
             self._questions.cancel_all()
+            self.watching.stop()
             self._on_end(self, reason)
             if not self.in_flight:
                 self.connections.close(reason)
 
     async def aclose(self, reason: str) -> None:
         """End the session and close every connection; calls under way fail with `reason`."""
+        self.watching.stop()
         if self._session is not None and not self.connections.closed:
             await self._beside.exchange(self._head.replace(b"POST ", b"DELETE ", 1) + b"Content-Length: 0\r\n\r\n", FAREWELL_S)
         self._beside.cancel()

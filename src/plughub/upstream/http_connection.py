@@ -61,6 +61,9 @@ class Exchange:
         if not self.done.done():
             self.done.set_exception(error)
 
+    def begun(self) -> None:
+        """The head of the response is read."""
+
     def complete(self) -> None:
         """End it, unless it has ended."""
         if not self.done.done():
@@ -285,6 +288,8 @@ class HttpConnection(asyncio.Protocol):
             raise _Refused("it is compressed, which was not asked for")
         if exchange.content_type.lower() == b"text/event-stream" and exchange.status == 200:
             exchange.sse = SseParser(self._max_bytes, skip=exchange.skips)
+        if exchange.status >= 200:
+            exchange.begun()
 
     def on_body(self, body: bytes) -> None:
         exchange = self.exchange

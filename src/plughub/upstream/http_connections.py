@@ -31,6 +31,7 @@ class Connections:
         self._waiters: deque[asyncio.Future[HttpConnection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self.closed = False
+        self.beyond = 0  # places over `most`, for streams that stay open
         # What the servers' streams bring unasked, all connections together; `on_slow` hears once that they have to wait.
         self.on_slow: Callable[[], None] = lambda: None
         self._budget = Budget(self._loop)
@@ -60,7 +61,7 @@ class Connections:
 
     async def connect(self) -> HttpConnection:
         """A new connection, or the next one that gets free. Raises UpstreamUnreachable or UpstreamTimeout (nothing was sent)."""
-        while self.open >= self._most and not self.closed:
+        while self.open >= self._most + self.beyond and not self.closed:
             waiter: asyncio.Future[HttpConnection | None] = self._loop.create_future()
             self._waiters.append(waiter)
             try:

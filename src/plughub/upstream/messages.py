@@ -33,6 +33,7 @@ REPEATABLE = frozenset(
         "prompts/get",
     )
 )
+NO_METHOD = -32601
 METHOD_NOT_FOUND = b'{"code":-32601,"message":"Method not found"}'
 
 Id = int | float | str | None
@@ -188,6 +189,14 @@ def read_error(raw: RawJson) -> RpcError:
         return _error.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unreadable("its error is not a JSON-RPC error") from error
+
+
+def code_of(raw: RawJson) -> int:
+    """The number of a raw JSON-RPC error; 0 when it cannot be read."""
+    try:
+        return read_error(raw).code
+    except Unreadable:
+        return 0
 
 
 def answer_of(message: Incoming) -> Answer:

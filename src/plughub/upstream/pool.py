@@ -1,6 +1,7 @@
 """All servers' connections. Whoever needs one asks `ready`, then `get`."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from plughub.upstream.http import HttpUpstream
 from plughub.upstream.processes import Processes
 from plughub.upstream.sse import SseUpstream
 from plughub.upstream.supervisor import ENDED, Supervisor
-from plughub.upstream.target import Hooks, Peer, Target, Upstream
+from plughub.upstream.target import Answer, Hooks, Peer, Target, Upstream
+from plughub.upstream.watching import NOTHING, Wanted
 
 LOOKS_PER_IDLE = 4
 
@@ -40,6 +42,7 @@ class Pool:
         self._processes = Processes()
         self._tls = Tls()
         self._supervisors: dict[str, Supervisor] = {}
+        self._wanted: dict[str, Wanted] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._look: asyncio.TimerHandle | None = None
         self._open = False
@@ -70,6 +73,7 @@ class Pool:
             if supervisor is not None:
                 self._end(supervisor, ENDED)
             supervisor = Supervisor(target, self._settings, self._hooks, self._clock, self._processes, self._tls)
+            supervisor.want(self._wanted.get(target.server_id, NOTHING))
             self._supervisors[target.server_id] = supervisor
         elif supervisor.target.revision == target.revision:
             supervisor.retime(target)
@@ -84,6 +88,28 @@ class Pool:
         if supervisor is None:
             raise UpstreamUnreachable(ENDED, executed="no")
         return supervisor.lending.lent(peer, timeout_s)
+
+    def want(self, server_id: str, wanted: Wanted) -> None:
+        """What is to be heard of the server from here on, whenever it is connected; `NOTHING` ends it."""
+        if wanted:
+            self._wanted[server_id] = wanted
+        else:
+            self._wanted.pop(server_id, None)
+        supervisor = self._supervisors.get(server_id)
+        if supervisor is not None:
+            supervisor.want(wanted)
+
+    async def settled(self, server_ids: Iterable[str]) -> None:
+        """Return when those of the servers that are connected were asked for what is wanted of them."""
+        live = [supervisor.live for id_ in server_ids if (supervisor := self._supervisors.get(id_)) is not None]
+        await asyncio.gather(*(each.watching.settled() for each in live if each is not None))
+
+    async def subscribe(self, target: Target, uri: str, timeout_s: float) -> Answer:
+        """Ask a handshake server that is connected for the changes of a resource, once for all. Raises what a request raises."""
+        supervisor = self._supervisors.get(target.server_id)
+        if supervisor is None or supervisor.live is None:
+            raise UpstreamUnreachable(ENDED, executed="no")
+        return await supervisor.live.watching.subscribe(uri, timeout_s)
 
     async def forget(self, server_id: str, reason: str = ENDED) -> None:
         """End the server's process group or connections, and whatever is remembered about its failures and its era.

@@ -21,6 +21,7 @@ from plughub.upstream.http_connections import Connections
 from plughub.upstream.noise import price_of
 from plughub.upstream.redact import Redactor
 from plughub.upstream.target import Answer, Ask, Facts, Hooks, Peer, Target
+from plughub.upstream.watching import Heard, NoStream, Wanted, Watching
 
 NOT_SPOKEN = frozenset((400, 404, 405, 406, 415))
 NO_ENDPOINT = "the server's stream brought no endpoint event"
@@ -58,6 +59,7 @@ class SseUpstream:
         self._stream.done.add_done_callback(self._on_stream_end)
         self._endpoint: asyncio.Future[bytes] = self._loop.create_future()
         self._head = b""
+        self.watching = Watching(self)
 
     # ---- the handshake
 
@@ -162,6 +164,15 @@ class SseUpstream:
         finally:
             self._connecting -= 1
 
+    @property
+    def streams(self) -> bool:
+        """See `watching.Watched`: everything comes on the one stream."""
+        return False
+
+    async def listen(self, wanted: Wanted, begun: Callable[[], None]) -> Heard:
+        """See `watching.Watched`."""
+        raise NoStream
+
     async def rest(self) -> bool:
         """See `lending.Lendable`."""
         return await self.calls.questions.rest()
@@ -249,6 +260,7 @@ class SseUpstream:
         if self.ended is not None:
             return
         self.ended = reason
+        self.watching.stop()
         self.calls.fail_all(reason)
         self._beside.cancel()
         self.connections.close(reason)

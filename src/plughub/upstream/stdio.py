@@ -5,6 +5,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from plughub.kit.errors import UpstreamTimeout, UpstreamUnreachable
 from plughub.settings import Settings
 from plughub.upstream import messages
@@ -14,6 +16,7 @@ from plughub.upstream.noise import RATE
 from plughub.upstream.processes import Process
 from plughub.upstream.redact import Redactor
 from plughub.upstream.target import Answer, Ask, Facts, Hooks, Peer, Target
+from plughub.upstream.watching import Heard, NoStream, Wanted, Watching, listen_frame
 
 LAST_LINES = 20
 # How long the other half of an end may take: the exit after the closed pipe, the last answers after the exit.
@@ -68,6 +71,8 @@ class StdioUpstream:
         self._input = _Input(self._on_pipe_end)
         self._transports: list[asyncio.BaseTransport] = []
         self._output_ended = False
+        self._listens = 0
+        self.watching = Watching(self)
 
     async def open(self) -> None:
         """Take over the pipes of the process."""
@@ -124,6 +129,32 @@ class StdioUpstream:
         """Send what wants no answer; left out when the child does not read."""
         if self.ended is None and self._input.waiting is None:
             self._write(data)
+
+    @property
+    def streams(self) -> bool:
+        """See `watching.Watched`: servers of older revisions tell on the pipe anyway."""
+        return self.facts.era == "modern"
+
+    async def listen(self, wanted: Wanted, begun: Callable[[], None]) -> Heard:
+        """See `watching.Watched`."""
+        if self.ended is not None:
+            raise UpstreamUnreachable(self.ended, executed="no")
+        self._listens += 1
+        name = f"listen-{self._listens}"
+        id_ = msgspec.json.encode(name)
+        future = self.calls.resting[name] = self._loop.create_future()
+        self._write(listen_frame(id_, wanted, messages.MODERN_META))
+        begun()
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            self.tell(messages.write_notification("notifications/cancelled", b'{"requestId":%b}' % id_))
+            raise
+        finally:
+            self.calls.resting.pop(name, None)
+        if answer.error is not None and messages.code_of(answer.error) == messages.NO_METHOD:
+            raise NoStream
+        return Heard(useful=answer.result is not None)
 
     async def rest(self) -> bool:
         """See `lending.Lendable`."""
@@ -204,6 +235,7 @@ class StdioUpstream:
         if self.ended is not None:
             return
         self.ended = reason
+        self.watching.stop()
         self.calls.fail_all(reason)
         self._input.resume_writing()
         for transport in self._transports:

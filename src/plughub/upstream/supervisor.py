@@ -15,6 +15,7 @@ from plughub.upstream.redact import Redactor
 from plughub.upstream.sse import SseUpstream
 from plughub.upstream.stdio import StdioUpstream
 from plughub.upstream.target import Era, Hooks, Peer, Target, Transport
+from plughub.upstream.watching import NOTHING, Wanted
 
 Connection = StdioUpstream | HttpUpstream | SseUpstream
 # Connecting is cheap: a remote server that is back is found soon. A command that fails is not started all the time.
@@ -48,6 +49,7 @@ class Supervisor:
         self._handshakes = 0
         self._used_at = 0.0
         self._used_mark = 0
+        self._wanted = NOTHING
 
     async def get(self, timeout_s: float | None = None) -> Connection:
         """The live connection, or a new one within `timeout_s`; the start itself goes on after that, for others.
@@ -101,6 +103,7 @@ class Supervisor:
         self._handshakes = live.answered
         self._used_mark = live.sent + self.lending.loans
         self.live = live
+        live.watching.want(self._wanted)
         self._hooks.status(self.target, "connected", None)
         return live
 
@@ -205,6 +208,12 @@ class Supervisor:
             self._backoff.failed(reason, started=True)
         self._hooks.status(self.target, "error", reason)
 
+    def want(self, wanted: Wanted) -> None:
+        """From here on this is to be heard of the server, over whatever connection it has."""
+        self._wanted = wanted
+        if self.live is not None:
+            self.live.watching.want(wanted)
+
     def forgive(self) -> None:
         """Forget the failures: the next `get` starts at once."""
         self._backoff.succeeded()
@@ -216,7 +225,7 @@ class Supervisor:
             return 0.0
         now = self._clock.monotonic()
         used = live.sent + self.lending.loans  # who borrows a connection needs this one too, to be told of the server
-        if live.in_flight or self.lending.in_flight or used != self._used_mark:
+        if live.in_flight or self.lending.in_flight or self._wanted.held or used != self._used_mark:
             self._used_mark = used
             self._used_at = now
         return now - self._used_at
