@@ -388,11 +388,11 @@ async def upstream(served: Served, fake: FakeMcp, name: str = "fake", **config: 
 
 
 def events_of(body: bytes) -> list[tuple[str, Any]]:
-    """The frames of an event stream, comments left out."""
+    """The frames of an event stream; comments, and events that only say how to take the stream up, are left out."""
     found = []
     for block in body.decode().split("\n\n"):
         lines = [line for line in block.split("\n") if line and not line.startswith(":")]
-        if lines:
-            fields = dict(line.split(": ", 1) for line in lines)
+        fields = dict(line.split(": ", 1) for line in lines)
+        if "event" in fields:
             found.append((fields["event"], json.loads(fields["data"])))
     return found
