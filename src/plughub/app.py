@@ -16,6 +16,8 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    profiles,
+    projects,
     server_logs,
     server_operations,
     servers,
@@ -48,9 +50,10 @@ from plughub.jobs import prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
-from plughub.mcp import endpoint
+from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -108,10 +111,13 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
+        *projects.ROUTES,
+        *profiles.ROUTES,
         *mcps.routes(tools),
         *keys.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
+        *sse_door.routes(hub, sessions),
         *system.ROUTES,
     ]
 
@@ -180,6 +186,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         streams=OpenStreams(),
         probes=Probes(exchange, pool, board, database),
         parking=ParkingLot(secrets.sealer, clock),
+        profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
     )
 
 

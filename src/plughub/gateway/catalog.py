@@ -2,7 +2,7 @@
 
 import asyncio
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,6 +21,8 @@ from plughub.upstream.target import RawJson, Target
 _ASK_AGAIN_S = 5.0
 _TOGETHER = 16
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What a door makes of the items of one server before they are put together.
+Shown = Callable[[Kind, Target, Sequence[Item]], Sequence[Item]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,22 @@ class Catalog:
     async def check_tool(self, caller: Caller, target: Target, name: str) -> None:
         """Raise ToolNotFound, with the nearest name, when the server has no such tool.
 
+        Looked for as `with_tool` does.
+        """
+        held = await self.with_tool(caller, target, name)
+        if name not in held.names:
+            raise ToolNotFound(unknown("Tool", name, held.names), tool=name[:200])
+
+    async def with_tool(self, caller: Caller, target: Target, name: str) -> Listing:
+        """The server's tools, with that name among them if it has it.
+
         A list that lacks the name is asked for again, at most every five seconds: servers may add tools without saying so.
         """
         held = self.known(target) or await self.tools(caller, target)
-        if name in held.names:
-            return
-        if self._clock.monotonic() - held.fetched_at > _ASK_AGAIN_S:
+        if name not in held.names and self._clock.monotonic() - held.fetched_at > _ASK_AGAIN_S:
             self._tools.forget(target.server_id)
             held = await self.tools(caller, target)
-            if name in held.names:
-                return
-        raise ToolNotFound(unknown("Tool", name, held.names), tool=name[:200])
+        return held
 
     async def marks(self, caller: Caller, target: Target, tool: str, timeout_s: float, *, anew: bool = False) -> tuple[Param, ...]:
         """The arguments of a tool that go into headers, by the list as it is known; it is fetched when it is not, or `anew`.
@@ -149,10 +156,13 @@ class Catalog:
                 listed.append((target, got))
         return listed, failures
 
-    async def aggregated(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[bytes], list[Failure]]:
+    async def aggregated(
+        self, kind: Kind, caller: Caller, targets: Iterable[Target], shown: Shown | None = None
+    ) -> tuple[list[bytes], list[Failure]]:
         """The items of all `targets` under names that cannot collide, by slug and then in each server's order; and who failed."""
         listed, failures = await self.across(kind, caller, targets)
-        return [_renamed(kind, target.slug, item) for target, listing in listed for item in listing.items], failures
+        kept = [(target, listing.items if shown is None else shown(kind, target, listing.items)) for target, listing in listed]
+        return [_renamed(kind, target.slug, item) for target, items in kept for item in items], failures
 
     async def resolve(self, kind: Kind, caller: Caller, target: Target, tail: str, whole: str) -> str:
         """The server's own name of an aggregated tool or prompt; cut names are found by their digest. Raises ToolNotFound."""

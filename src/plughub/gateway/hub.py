@@ -16,6 +16,7 @@ from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -47,6 +48,7 @@ class Hub:
     streams: OpenStreams
     probes: Probes
     parking: ParkingLot
+    profiles: ProfileDirectory
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

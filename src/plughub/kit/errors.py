@@ -196,6 +196,18 @@ class ServerNotFound(NotFound):
     v1_message = "MCP not found"
 
 
+class ProjectNotFound(NotFound):
+    """No project of that id for this caller."""
+
+    message = "Project not found"
+
+
+class ProfileNotFound(NotFound):
+    """No profile of that id or slug for this caller."""
+
+    message = "Profile not found"
+
+
 class RouteNotFound(NotFound):
     """No such path."""
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import msgspec
 
 from plughub.door.request import Request
-from plughub.door.stream import Outlet
 from plughub.kit.errors import UpstreamError
-from plughub.mcp.sessions import Session, Sessions, Stream
+from plughub.mcp.sessions import Reader, Session, Sessions, Stream
 from plughub.protocol import versions
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, sse_message
@@ -21,7 +20,7 @@ class Conversation:
 
     __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request", "session", "sessions", "status")
 
-    def __init__(self, request: Request, message: Message, outlet: Outlet, sessions: Sessions, session: Session | None) -> None:
+    def __init__(self, request: Request, message: Message, outlet: Reader, sessions: Sessions, session: Session | None) -> None:
         self.request = request
         self.caller = request.known_caller()
         self.message = message
@@ -62,16 +61,16 @@ class Conversation:
         """A server's request to the client. Raises UpstreamError when it cannot be asked."""
         if self.session is None:
             raise UpstreamError("The server asks for input, which a client without a session cannot be asked for", executed="unknown")
-        if not self._takes_streams:
+        if not self.takes_streams():
             raise UpstreamError("The server asks for input, and the client's Accept header has no text/event-stream", executed="unknown")
         return await self.session.ask(self._own_stream(self.session), method, params)
 
-    @property
-    def _takes_streams(self) -> bool:
+    def takes_streams(self) -> bool:
+        """Whether it can be told anything before the answer."""
         return EVENTS in self.request.headers.get(b"accept", b"")
 
     def _push(self, frame: bytes) -> None:
-        if not self._takes_streams:
+        if not self.takes_streams():
             return
         if self.session is None:
             self._outlet.push(frame)

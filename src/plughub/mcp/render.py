@@ -31,6 +31,7 @@ _IN_THE_CALL = (UpstreamError, UpstreamTimeout, Unavailable, Conflict, ToolNotFo
 # MCP 2026-07-28 "Transports", "Versioning", and what its reference server makes of the rest.
 _STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 MCP_SCOPE = "execute:tools"
+_PARAMETER = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[/0-9A-Za-z-]+")
 
 
@@ -78,7 +79,8 @@ def challenge(error: HubError, request: Request, public_url: str) -> bytes:
     host = request.headers.get(b"host", b"localhost").decode("latin-1")
     base = public_url.rstrip("/") or f"{request.scope.get('scheme', 'http')}://{host}"
     # Only a path that a header can hold; a segment is decoded by now, and may be anything.
-    path = request.route.path.replace("{uuid}", "".join(request.values)) if request.route is not None else "/mcp"
+    path = _PARAMETER.sub("".join(request.values), request.route.path) if request.route is not None else "/mcp"
+    path = path.removesuffix("/messages")
     metadata = f"{base}/.well-known/oauth-protected-resource{path if _PLAIN.fullmatch(path) else '/mcp'}"
     parts = [f'resource_metadata="{metadata}"', f'scope="{MCP_SCOPE}"']
     if isinstance(error, Forbidden):

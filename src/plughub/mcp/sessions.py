@@ -10,9 +10,9 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from plughub.db.unit_of_work import Event
-from plughub.door.stream import Outlet
 from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
@@ -20,6 +20,7 @@ from plughub.kit.errors import Conflict, HubError, NotFound, UpstreamError
 from plughub.protocol.envelope import cancelled_frame, request_frame, sse_message
 from plughub.upstream.target import Answer, RawJson
 
+SESSION_ID = b"mcp-session-id"
 MAX_STREAMS = 16
 MAX_FRAMES = 256
 MAX_FRAME_BYTES = 256 * 1024
@@ -36,13 +37,21 @@ class SessionNotFound(NotFound):
     hint = "Send initialize again"
 
 
+class Reader(Protocol):
+    """Where the frames of a stream go."""
+
+    def push(self, frame: bytes) -> None: ...
+
+    def stop(self, error: HubError) -> None: ...
+
+
 @dataclass(slots=True)
 class Stream:
     """One event stream of a session: its last frames, and who reads it just now."""
 
     number: int
-    own: Outlet | None = None  # of the request that it belongs to; the stream of GET has none
-    outlet: Outlet | None = None
+    own: Reader | None = None  # of the request that it belongs to; the stream of GET has none
+    outlet: Reader | None = None
     sent: int = 0
     kept_bytes: int = 0
     kept: deque[tuple[int, bytes]] = field(default_factory=deque)
@@ -66,7 +75,7 @@ class Stream:
         self.over.set()
         return whole
 
-    def read_by(self, outlet: Outlet, after: int) -> None:
+    def read_by(self, outlet: Reader, after: int) -> None:
         """From now on `outlet` is the reader; it hears what came after that number."""
         if self.outlet is not None and self.outlet is not self.own:  # the request goes on without a reader
             self.outlet.stop(Conflict("The stream is read over another connection"))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol
 
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.kit.waits import Waits
 from plughub.upstream import messages
 from plughub.upstream.messages import Ambiguous, Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, price_of
@@ -30,13 +31,13 @@ class Wire(Protocol):
 class Call:
     """A request under way."""
 
-    __slots__ = ("future", "id", "peer", "timer")
+    __slots__ = ("future", "id", "peer", "timeout_s")
 
-    def __init__(self, id_: int, future: asyncio.Future[Answer], peer: Peer | None, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, id_: int, future: asyncio.Future[Answer], peer: Peer | None, timeout_s: float) -> None:
         self.id = id_
         self.future = future
         self.peer = peer
-        self.timer = timer
+        self.timeout_s = timeout_s
 
 
 class Calls:
@@ -54,6 +55,7 @@ class Calls:
         self._most = most
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
+        self._waits: Waits[int] = Waits()
         self.questions = Questions(wire.tell, self._prolong)
 
     def require_room(self, waiting: int = 0) -> None:
@@ -65,22 +67,22 @@ class Calls:
         """A call with the next id; its answer, or its end after `timeout_s`, settles `Call.future`. Raises Unavailable (never sent)."""
         self.require_room()
         self.sent = id_ = self.sent + 1
-        timer = self._loop.call_later(timeout_s, self._expire, id_, ask.timeout_s)
-        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask.peer, timer)
+        self._waits.add(id_, self._loop.time() + timeout_s, self._expire)
+        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask.peer, ask.timeout_s)
         return call
 
     def abandon(self, id_: int, reason: str) -> None:
         """Stop waiting for an answer and tell the server so."""
         call = self.pending.pop(id_, None)
         if call is not None:
-            call.timer.cancel()
+            self._waits.discard(id_)
             self._wire.tell(messages.write_cancelled(id_, reason))
 
     def fail(self, id_: int, error: HubError) -> None:
         """End a call with an error, if it is under way."""
         call = self.pending.pop(id_, None)
         if call is not None:
-            call.timer.cancel()
+            self._waits.discard(id_)
             if not call.future.done():
                 call.future.set_exception(error)
 
@@ -88,13 +90,14 @@ class Calls:
         """The stream is over: what is under way may have run."""
         for id_ in list(self.pending):
             self.fail(id_, UpstreamUnreachable(reason, executed="unknown"))
+        self._waits.close()
 
-    def _expire(self, id_: int, timeout_s: float) -> None:
+    def _expire(self, id_: int) -> None:
         call = self.pending.get(id_)
         if call is not None:
             self.abandon(id_, "timeout")
             if not call.future.done():
-                call.future.set_exception(UpstreamTimeout(f"MCP server did not respond within {timeout_s:g} s"))
+                call.future.set_exception(UpstreamTimeout(f"MCP server did not respond within {call.timeout_s:g} s"))
 
     # ---- hearing
 
@@ -154,7 +157,7 @@ class Calls:
         if call is None:
             self._on_stranger(message)
             return
-        call.timer.cancel()
+        self._waits.discard(call.id)
         if call.future.done():
             return
         try:
@@ -203,5 +206,5 @@ class Calls:
     def _prolong(self, seconds: float) -> None:
         """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
         for call in self.pending.values():
-            call.timer.cancel()
-            call.timer = self._loop.call_later(seconds, self._expire, call.id, seconds)
+            call.timeout_s = seconds
+            self._waits.add(call.id, self._loop.time() + seconds, self._expire)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.kit.waits import Waits
 from plughub.protocol.envelope import encode_header
 from plughub.protocol.sse import SseEvent
 from plughub.settings import Settings
@@ -33,7 +34,7 @@ _FORGOT = re.compile(rb"session|protocol.?version", re.IGNORECASE)
 class HttpCall(Exchange):
     """An exchange that asks something: it ends with the answer, not with the response."""
 
-    __slots__ = ("answer", "ask", "id", "timer")
+    __slots__ = ("answer", "ask", "id")
 
     def __init__(
         self,
@@ -41,13 +42,11 @@ class HttpCall(Exchange):
         done: asyncio.Future[None],
         on_event: Callable[[Exchange, SseEvent], None],
         ask: Ask,
-        timer: asyncio.TimerHandle,
     ) -> None:
         super().__init__(done, on_event)
         self.id = id_
         self.ask = ask
         self.answer: Answer | None = None
-        self.timer = timer
 
 
 class HttpUpstream:
@@ -84,6 +83,7 @@ class HttpUpstream:
         self._session: bytes | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._calls: dict[int, HttpCall] = {}
+        self._waits: Waits[int] = Waits()
         self._beside = Beside(self.connections, self._note)
         self.peer: Peer | None = None
         self._questions = Questions(lambda data: self._beside.later(self._framed(data)), self._prolong)
@@ -235,8 +235,8 @@ class HttpUpstream:
             if ask.name is not None:
                 head += b"Mcp-Name: %b\r\n" % encode_header(ask.name)
             head += ask.headers
-        timer = self._loop.call_at(until, self._expire, id_)
-        call = HttpCall(id_, self._loop.create_future(), self._on_event, ask, timer)
+        self._waits.add(id_, until, self._expire)
+        call = HttpCall(id_, self._loop.create_future(), self._on_event, ask)
         self._calls[id_] = call
         connection.send(call, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         return call
@@ -252,7 +252,7 @@ class HttpUpstream:
             self._abandon(call, "the caller went away")
             raise
         finally:
-            call.timer.cancel()
+            self._waits.discard(call.id)
             del self._calls[call.id]
 
     async def _connect(self, ask: Ask, until: float) -> HttpConnection:
@@ -274,8 +274,7 @@ class HttpUpstream:
     def _prolong(self, seconds: float) -> None:
         """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
         for call in self._calls.values():
-            call.timer.cancel()
-            call.timer = self._loop.call_later(seconds + call.ask.timeout_s, self._expire, call.id)
+            self._waits.add(call.id, self._loop.time() + seconds + call.ask.timeout_s, self._expire)
 
     def rest(self) -> None:
         """See `lending.Lendable`."""
