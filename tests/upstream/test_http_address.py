@@ -76,3 +76,7 @@ def test_what_the_client_decides_cannot_be_configured() -> None:
 def test_headers_cannot_be_smuggled(name: str, value: str) -> None:
     with pytest.raises(UpstreamUnreachable, match="configured header"):
         address_of("http://a.test/", {name: value})
+
+
+def test_headers_that_repeat_arguments_are_the_clients_own_to_make() -> None:
+    assert "Mcp-Param" not in head("http://a.test/", **{"Mcp-Param-Region": "x", "mcp-param-": "y"})

@@ -72,16 +72,16 @@ class Conversation:
         """A server's request to the client. Raises UpstreamError when it cannot be asked."""
         if self.session is None:
             raise UpstreamError("The server asks for input, which a client without a session cannot be asked for", executed="unknown")
-        if not self._takes_streams:
+        if not self.takes_streams():
             raise UpstreamError("The server asks for input, and the client's Accept header has no text/event-stream", executed="unknown")
         return await self.session.ask(self._own_stream(self.session), method, params)
 
-    @property
-    def _takes_streams(self) -> bool:
+    def takes_streams(self) -> bool:
+        """Whether it can be told anything before the answer."""
         return EVENTS in self.request.headers.get(b"accept", b"")
 
     def _push(self, frame: bytes) -> None:
-        if not self._takes_streams:
+        if not self.takes_streams():
             return
         if self.session is None:
             self._outlet.push(frame)

@@ -104,6 +104,10 @@ class _Talk(Conversation):
         super().__init__(request, message, line, sessions, session)
         self.line = line
 
+    def takes_streams(self) -> bool:
+        """It has one already."""
+        return True
+
     def _own_stream(self, session: Session) -> Stream:
         return self.line.stream
 
