@@ -92,7 +92,14 @@ class McpDoor:
     async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
         outlet = Outlet(request, self._hub.streams)
         talk = Conversation(request, message, outlet, self._sessions, session)
-        status, extra = 200, None
+        try:
+            await self._answer(request, view, talk, outlet)
+        finally:  # also when the client has left, or the server gives up the task
+            talk.close()
+            outlet.close()
+
+    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> None:
+        message, status, extra = talk.message, 200, None
         try:
             frame = await self._run(request, view, talk, outlet)
             if talk.opened is not None:
@@ -101,14 +108,10 @@ class McpDoor:
             request.error = error
             frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
             extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
-        try:
-            if outlet.open:
-                await outlet.end(talk.last(frame))
-            else:
-                await request.respond(status, frame, extra=extra)
-        finally:
-            talk.close()
-            outlet.close()
+        if outlet.open:
+            await outlet.end(talk.last(frame))
+        else:
+            await request.respond(status, frame, extra=extra)
 
     async def _run(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> bytes:
         message = talk.message
