@@ -47,11 +47,11 @@ class Stream:
     kept: deque[tuple[int, bytes]] = field(default_factory=deque)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def push(self, frame: bytes) -> None:
-        """Number a message, keep it, and hand it to the reader."""
+    def push(self, frame: bytes, *, needed: bool = False) -> None:
+        """Number a message, keep it, and hand it to the reader; a `needed` one reaches even a slow reader."""
         whole = self._keep(frame)
         if self.outlet is not None:
-            self.outlet.push(whole)
+            self.outlet.push(whole, needed=needed)
 
     def finish(self, frame: bytes) -> bytes:
         """The last message, numbered and kept; another reader than the request itself hears it from here."""
@@ -127,7 +127,7 @@ class Session:
         id_ = b'"q%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._questions[id_] = future
-        stream.push(sse_message(request_frame(id_, method, params)))
+        stream.push(sse_message(request_frame(id_, method, params)), needed=True)
         try:
             return await future
         except asyncio.CancelledError:
