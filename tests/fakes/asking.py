@@ -219,6 +219,9 @@ async def answer_call(client: Client, params: Json, send: Callable[[Json], None]
         send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": f"at {client.level}"}})
         if token is not None:
             send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+    for step in range(arguments.get("flood", 0)):
+        token = params.get("_meta", {}).get("progressToken")
+        send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": step}})
     found = await client.run(arguments, send)
     return None if arguments.get("end") == "die" else found
 
@@ -253,7 +256,7 @@ class AskingSse(SseMcp):
 async def stdio() -> None:
     """The same over the pipes: `python -m tests.fakes.asking`."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=2**20)
+    reader = asyncio.StreamReader(limit=2**24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
 
     def send(*out: Json) -> None:

@@ -322,6 +322,18 @@ async def test_a_late_answer_is_waited_for_longer_than_a_call_may_take(lite: Ser
         assert await outcomes(lite, made) == ["UPSTREAM_TIMEOUT"]
 
 
+@pytest.mark.requirement("mcp.input-bounded")
+@pytest.mark.parametrize("kind", ["legacy", "stdio"])
+async def test_a_question_behind_a_flood_of_progress_or_as_large_as_a_picture_reaches_the_client(lite: Served, kind: str) -> None:
+    async with asking(lite, kind) as (_, made):
+        someone = await Legacy.open(lite, one(made), answering("x"))
+        large = ["sampling/createMessage", {"messages": [{"data": "x" * 1_500_000}]}]
+        arguments = {"rounds": [[FORM, large]], "flood": 1000}
+        with anyio.fail_after(10):
+            found = await someone.call("ask", arguments, _meta={"progressToken": 1})
+        assert len(answers_in(found["result"])["answers"]) == 2
+
+
 # --- pages to go to
 
 

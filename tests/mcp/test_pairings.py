@@ -183,6 +183,7 @@ async def test_leaving_a_modern_stream_cancels_the_call(lite: Served) -> None:
         await task
         assert not call.answer.complete
         await recorded(lite, made, "CANCELLED")
+        assert not lite.app.hub.streams._feeds, "nor is a stream left"
         told = await lite.call("GET", "/api/rate-limit")
         assert told.json()["concurrency"]["remaining"] == told.json()["concurrency"]["limit"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.serving import META, MODERN, Json, events_of
-from tests.simulation.upstreams import TOOLS
+from tests.simulation.upstreams import ASKS, TOOLS
 from tests.simulation.world import Call, Fate, Key, Reply, Server, Space, Violation, World
 
 DOORS = ("execute", "execute stream", "invoke", "invoke stream", "mcp", "mcp modern", "mcp stream", "one", "one modern stream")
@@ -49,6 +49,45 @@ async def call_tool(
         _judge(call, key, server)
     world.note(f"call {door} {do} {space.number} {server.name} -> {call.reply.status} {call.result is not None}")
     return call
+
+
+async def call_asked(
+    world: World,
+    space: Space,
+    key: Key,
+    server: Server,
+    *,
+    everything: bool,
+    comes_back: bool,
+    fate: Fate | None = None,
+    again: Fate | None = None,
+) -> None:
+    """A call of the tool that asks, by a modern client; it comes back with its answer, or does not."""
+    token = world.new_token()
+    path, name = ("/mcp", f"{server.slug}__{ASKS}") if everything else (f"/servers/{server.id}/mcp", ASKS)
+    meta = {META + "protocolVersion": MODERN, META + "clientCapabilities": {"elicitation": {}}}
+    params: Json = {"name": name, "arguments": {"token": token}, "_meta": meta}
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": MODERN,
+        "mcp-method": "tools/call",
+        "mcp-name": name,
+    }
+    body: Json = {"jsonrpc": "2.0", "id": token, "method": "tools/call", "params": params}
+    first = await world.ask(space, "POST", path, body, key=key.secret, headers=headers, fate=fate, token=token)
+    if not (first.complete and first.status == 200 and "result" in first.json and comes_back):
+        world.note(f"asked {space.number} {server.name} -> {first.status}")
+        return
+    result = first.json["result"]
+    require(result["resultType"] == "input_required", "a server that asks was answered for", first)
+    responses = {name: {"action": "accept", "content": {"token": token}} for name in result["inputRequests"]}
+    body["params"] = {**params, "inputResponses": responses, "requestState": result["requestState"]}
+    reply = await world.ask(space, "POST", path, body, key=key.secret, headers=headers, fate=again, token=token)
+    if reply.complete and reply.status == 200 and "result" in reply.json:
+        require(server.behind is not None, "an answer of nobody", reply)
+        text = reply.json["result"]["content"][0]["text"]
+        require(text == f"{server.behind.mark} {token}", f"not the answer of {token}", reply)  # type: ignore[union-attr]
+    world.note(f"asked and answered {space.number} {server.name} -> {reply.status}")
 
 
 def _request(call: Call, timeout_s: float) -> tuple[str, Json, dict[str, str]]:

@@ -62,6 +62,23 @@ def call_at(door: str, do: str = "answer") -> Operation:
     return call
 
 
+def _old(world: World) -> Space:
+    """A space whose server keeps the call open while it asks."""
+    return next(space for space in world.spaces if space.servers[0].behind is not None and space.servers[0].behind.era == "legacy")
+
+
+async def ask(world: World, space: Space, fate: Fate | None) -> None:
+    """A call that asks its client, struck at first."""
+    space = _old(world)
+    await clients.call_asked(world, space, space.keys[0], space.servers[0], everything=False, comes_back=True, fate=fate)
+
+
+async def answer(world: World, space: Space, fate: Fate | None) -> None:
+    """A call that asks its client, struck when that comes back."""
+    space = _old(world)
+    await clients.call_asked(world, space, space.keys[0], space.servers[0], everything=True, comes_back=True, again=fate)
+
+
 async def create_server(world: World, space: Space, fate: Fate | None) -> None:
     """A server."""
     await clients.create_server(world, space, random.Random(1), fate)
@@ -95,6 +112,8 @@ async def furnish(world: World) -> Space:
 OPERATIONS: dict[str, Operation] = {
     **{door: call_at(door) for door in clients.DOORS},
     "progress": call_at("one modern stream", "progress"),
+    "ask": ask,
+    "answer": answer,
     "create server": create_server,
     "rename server": rename_server,
     "create key": create_key,

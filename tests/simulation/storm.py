@@ -59,6 +59,7 @@ class Storm:
         fate = Fate(rng.choice(_FATES), rng.choice((0, 1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 120))) if rng.random() < 0.2 else None
         kinds: tuple[tuple[int, Callable[[Space, random.Random, Fate | None], Drawn]], ...] = (
             (40, self._call),
+            (12, self._call_asked),
             (4, self._create_server),
             (5, self._change_server),
             (2, self._delete_server),
@@ -78,6 +79,13 @@ class Storm:
         do = rng.choice(GOOD if rng.random() < 0.7 else BAD)
         tool, timeout_s = rng.choice(TOOLS), rng.choice((0.5, 3.0, 30.0))
         return _void(clients.call_tool(self.world, space, key, server, rng.choice(DOORS), do, tool=tool, timeout_s=timeout_s, fate=fate))
+
+    def _call_asked(self, space: Space, rng: random.Random, fate: Fate | None) -> Drawn:
+        key, server, again = rng.choice(space.keys), rng.choice(space.servers), None
+        everything, comes_back = rng.random() < 0.5, rng.random() < 0.7
+        if rng.random() < 0.3:
+            again, fate = fate, None
+        return clients.call_asked(self.world, space, key, server, everything=everything, comes_back=comes_back, fate=fate, again=again)
 
     def _create_server(self, space: Space, rng: random.Random, fate: Fate | None) -> Drawn:
         return clients.create_server(self.world, space, rng, fate)

@@ -22,7 +22,7 @@ STEPS = 80
 first, _, last = os.environ.get("SEEDS", "1:5").partition(":")
 SEEDS = [*range(int(first), int(last or int(first) + 1)), *([] if "SEEDS" in os.environ else [random.randrange(1_000_000)])]
 # Where a client that leaves cancels something; a change of the hub's own records is never cancelled by that.
-LEFT = ("execute", "execute stream", "mcp", "one modern stream", "progress", "create key")
+LEFT = ("execute", "execute stream", "mcp", "one modern stream", "progress", "ask", "answer", "create key")
 
 
 @pytest.mark.requirement("house.simulation")

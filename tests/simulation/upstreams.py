@@ -14,6 +14,8 @@ TOOLS = ("alpha", "beta", "gamma")
 GOOD = ("answer", "tool_error", "late", "progress", "stray", "echo_id")
 BAD = ("rpc_error", "hang", "die", "wrong_id", "progress_die", "status", "garbage", "half", "double", "forget")
 DEEDS = GOOD + BAD
+# The tool that asks its client something before it answers; called by clients that declared that they can be asked.
+ASKS = "asks"
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Upstream(FakeMcp):
     down: bool = False
     ran: Counter[str] = field(default_factory=Counter)
     seen_ids: list[int] = field(default_factory=list)
+    waiting: dict[str, asyncio.Future[Json]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         schema = {"type": "object"}
@@ -37,6 +40,8 @@ class Upstream(FakeMcp):
     async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
         if seen.method != "POST":  # the end of a session
             return reply(200)
+        if "method" not in seen.json:
+            return self._answered(seen.json)
         if not self.sessions or self.era == "modern" or "id" not in seen.json:
             return await super().__call__(seen, writer)
         if seen.json["method"] == "initialize":
@@ -49,6 +54,8 @@ class Upstream(FakeMcp):
 
     async def _call(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
         params = seen.json["params"]
+        if params["name"] == ASKS:
+            return await self._ask(seen, writer, params)
         token, do = params["arguments"]["token"], params["arguments"]["do"]
         self.ran[token] += 1
         self.seen_ids.append(seen.json["id"])
@@ -57,6 +64,35 @@ class Upstream(FakeMcp):
             done: bytes | None = await deed(seen, writer, token)
             return done
         return self._said(seen, token)
+
+    def _answered(self, message: Json) -> bytes:
+        waiting = self.waiting.pop(message["id"], None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+        return reply(202)
+
+    async def _ask(self, seen: Seen, writer: asyncio.StreamWriter, params: Json) -> bytes | None:
+        """Ask for the call's own token; the result is what was answered."""
+        token = params["arguments"]["token"]
+        question = {"message": f"{self.mark} {token}", "requestedSchema": {"type": "object"}}
+        if self.era == "modern":
+            responses = params.get("inputResponses")
+            if responses is not None:
+                return self._said(seen, responses["k"]["content"]["token"])
+            asked = {"k": {"method": "elicitation/create", "params": question}}
+            return self._reply(seen, {"resultType": "input_required", "inputRequests": asked, "requestState": f"{self.mark} {token}"})
+        waiting = self.waiting[token] = asyncio.get_running_loop().create_future()
+        writer.write(SSE_HEAD)
+        request = {"jsonrpc": "2.0", "id": token, "method": "elicitation/create", "params": question}
+        writer.write(chunk(b"event: message\ndata: " + json.dumps(request).encode() + b"\n\n"))
+        try:
+            answer = await waiting
+        finally:
+            self.waiting.pop(token, None)
+        writer.write(
+            chunk(self._message(seen.json["id"], answer["result"]["content"]["token"] if "result" in answer else "none")) + chunk(b"")
+        )
+        return None
 
     def _said(self, seen: Seen, token: str, **more: object) -> bytes:
         return self._reply(seen, self.result(token, **more))

@@ -8,7 +8,7 @@ import pytest
 from plughub.kit.errors import Unavailable, UpstreamTimeout, UpstreamUnreachable
 from plughub.settings import Settings
 from plughub.upstream.pool import Pool
-from plughub.upstream.target import Target
+from plughub.upstream.target import Peer, Target
 from tests.conftest import FakeClock
 from tests.upstream.support import Recorder, call, http, stdio, tool
 
@@ -208,3 +208,52 @@ async def test_one_bad_server_does_not_hold_up_another(pool: Pool) -> None:
     stuck.cancel()
     await asyncio.wait((stuck, down))
     assert isinstance(down.exception(), UpstreamUnreachable)
+
+
+def client(*names: str, holder: str = "") -> Peer:
+    capabilities = b"{" + b",".join(b'"%b":{}' % name.encode() for name in names) + b"}"
+    return Peer(lambda method, params: None, None, capabilities, holder=holder)
+
+
+@pytest.mark.requirement("upstream.lent-connections")
+async def test_children_of_lent_connections_are_counted_and_end_with_their_server(pool: Pool) -> None:
+    target = stdio("legacy")
+    await pool.get(target)
+    async with pool.lent(target, client("sampling"), 5) as own:
+        assert await call(own, "echo", text="x") == "x"
+        found = pool.snapshot()
+        assert (len(found.children), found.lent, found.in_flight) == (2, 1, 1)
+    found = pool.snapshot()
+    assert (len(found.children), found.lent, found.in_flight) == (2, 1, 0)
+    with pytest.raises(UpstreamUnreachable, match="removed"):
+        async with pool.lent(target, client("sampling"), 5) as own:
+            calling = asyncio.ensure_future(call(own, "hold", key="k"))
+            await pool.forget("fake")
+            await calling
+    with anyio.fail_after(5):
+        while pool.snapshot().children:
+            await asyncio.sleep(0)
+
+
+async def test_a_stop_while_a_connection_is_lent_leaves_no_child(settings: Settings, hooks: Recorder, clock: FakeClock) -> None:
+    pool = Pool(settings, hooks, clock=clock)
+    await pool.start()
+    target = stdio("legacy", "stubborn")
+    await pool.get(target)
+    with pytest.raises(UpstreamUnreachable, match="shutting down"):
+        async with pool.lent(target, client("roots", holder="a"), 5) as own:
+            calling = asyncio.ensure_future(call(own, "hold", key="k"))
+            await pool.aclose()
+            await calling
+    assert pool.snapshot().children == ()
+
+
+async def test_who_only_borrows_keeps_the_server_from_resting(pool: Pool, settings: Settings, clock: FakeClock) -> None:
+    target = stdio("legacy")
+    live = await pool.get(target)
+    for _ in range(3):
+        clock.advance(settings.idle_timeout_s - 1)
+        async with pool.lent(target, client("sampling"), 5) as own:
+            await call(own, "echo", text="x")
+        await pool.rest_idle()
+    assert pool.ready(target) is live

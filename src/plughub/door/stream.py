@@ -84,14 +84,14 @@ class Outlet:
         """Whether frames were dropped because the client reads too slowly."""
         return self._feed is not None and self._feed.dropped > 0
 
-    def push(self, frame: bytes) -> None:
-        """Queue a frame; the first one begins the stream."""
+    def push(self, frame: bytes, *, needed: bool = False) -> None:
+        """Queue a frame; the first one begins the stream. A `needed` one is not dropped, however slowly the client reads."""
         if self._closing:
             return
         if self._feed is None:
             self._feed = self._streams.open(self._request.known_caller(), resting=self._resting)
             self._pump = asyncio.get_running_loop().create_task(self._send(self._feed))
-        self._feed.push(frame)
+        self._feed.push(frame, needed=needed)
 
     async def run(self, work: Awaitable[T], *, leaving_cancels: bool) -> T:
         """Await `work`. Raises what it raises, ClientGone when the client left and that cancels, and why the stream was stopped."""

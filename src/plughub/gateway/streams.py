@@ -32,9 +32,9 @@ class Feed:
         self.stopped: HubError | None = None
         self._open = open_feeds
 
-    def push(self, frame: bytes) -> None:
-        """Queue a frame, or drop it when the client reads too slowly."""
-        if self.frames and (len(self.frames) >= MAX_WAITING or self.waiting_bytes + len(frame) > MAX_WAITING_BYTES):
+    def push(self, frame: bytes, *, needed: bool = False) -> None:
+        """Queue a frame, or drop it when the client reads too slowly; not one that is `needed`: these are bounded elsewhere."""
+        if not needed and (len(self.frames) >= MAX_WAITING or self.waiting_bytes + len(frame) > MAX_WAITING_BYTES):
             self.dropped += 1
             return
         self.waiting_bytes += len(frame)

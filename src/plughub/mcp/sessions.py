@@ -44,7 +44,7 @@ class Reader(Protocol):
     @property
     def behind(self) -> bool: ...
 
-    def push(self, frame: bytes) -> None: ...
+    def push(self, frame: bytes, *, needed: bool = False) -> None: ...
 
     def stop(self, error: HubError) -> None: ...
 
@@ -65,11 +65,11 @@ class Stream:
         """What a request's stream begins with: an id to take it up from, and how long to wait before that; nothing before 2025-11-25."""
         return b"id: %d-0\nretry: %d\ndata: \n\n" % (self.number, RETRY_MS) if version >= "2025-11-25" else b""
 
-    def push(self, frame: bytes) -> None:
-        """Number a message, keep it, and hand it to the reader."""
+    def push(self, frame: bytes, *, needed: bool = False) -> None:
+        """Number a message, keep it, and hand it to the reader; a `needed` one reaches even a slow reader."""
         whole = self._keep(frame)
         if self.outlet is not None:
-            self.outlet.push(whole)
+            self.outlet.push(whole, needed=needed)
 
     def finish(self, frame: bytes) -> bytes:
         """The last message, numbered and kept; another reader than the request itself hears it from here."""
@@ -152,7 +152,7 @@ class Session:
         id_ = b'"q%d"' % self._asked
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._questions[id_] = future
-        stream.push(sse_message(request_frame(id_, method, params)))
+        stream.push(sse_message(request_frame(id_, method, params)), needed=True)
         try:
             return await future
         except asyncio.CancelledError:

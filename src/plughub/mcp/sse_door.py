@@ -55,9 +55,9 @@ class Line:
         """See `sessions.Reader`."""
         return self._feed.dropped > 0
 
-    def push(self, frame: bytes) -> None:
+    def push(self, frame: bytes, *, needed: bool = False) -> None:
         """See `sessions.Reader`."""
-        self._feed.push(frame)
+        self._feed.push(frame, needed=needed)
 
     def stop(self, error: HubError) -> None:
         """See `sessions.Reader`."""
