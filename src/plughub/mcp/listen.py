@@ -80,7 +80,7 @@ async def listen(view: View, talk: Conversation) -> bytes:
     honoured = available(await view.facts(talk), asked)
     listening = view.hub.listening
     ear = _Ear(view, talk, honoured.uris)
-    listener = Listener(talk.caller, view.door or None, ear.hear, ear.over.set)
+    listener = Listener(talk.caller, view.one, ear.hear, ear.over.set)
     listener.lists = honoured.lists
     kept: set[str] = set()
     for uri in honoured.uris:
@@ -218,7 +218,7 @@ def _listener_of(view: View, caller: Caller, session: Session) -> Listener:
     if session.over:
         raise SessionNotFound
     ear = _SessionEar(view, session)
-    listener = session.listener = Listener(caller, view.door or None, ear.hear, ear.over)
+    listener = session.listener = Listener(caller, view.one, ear.hear, ear.over)
     listener.lists, listener.messages = frozenset(LISTS.values()), True
     for server_id, own in session.subscriptions.values():
         if caller.granted(server_id):

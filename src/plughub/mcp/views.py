@@ -17,10 +17,12 @@ _TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
 
 
 class View(Protocol):
-    """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one."""
+    """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one. `one` is the server
+    when there is one alone."""
 
     hub: Hub
     door: str
+    one: str | None
 
     async def facts(self, talk: Conversation) -> Facts:
         """What it says of itself."""
@@ -61,7 +63,7 @@ class OneServer:
 
     def __init__(self, hub: Hub, target: Target) -> None:
         self.hub = hub
-        self.door = target.server_id
+        self.door = self.one = target.server_id
         self._target = target
 
     async def facts(self, talk: Conversation) -> Facts:
