@@ -31,7 +31,7 @@ class Everything:
     """All servers of the caller. Lists come in one page; servers that failed are named in `_meta`."""
 
     door = ""
-    one = None
+    one: str | None = None
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub

@@ -63,7 +63,8 @@ class OneServer:
 
     def __init__(self, hub: Hub, target: Target) -> None:
         self.hub = hub
-        self.door = self.one = target.server_id
+        self.door = target.server_id
+        self.one: str | None = target.server_id
         self._target = target
 
     async def facts(self, talk: Conversation) -> Facts:
