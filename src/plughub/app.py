@@ -16,6 +16,8 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    profiles,
+    projects,
     server_logs,
     server_operations,
     servers,
@@ -49,9 +51,10 @@ from plughub.jobs import prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
-from plughub.mcp import endpoint
+from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -87,7 +90,6 @@ class Application:
             await check_secrets(database, self.secrets)
             self.first = await prepare(database, self.secrets)
             stack.callback(self.sessions.close)
-            stack.callback(self.hub.parking.close)
             await _start(self.hub, self.wiring, stack)
             self.stack = stack.pop_all()
 
@@ -109,10 +111,13 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
+        *projects.ROUTES,
+        *profiles.ROUTES,
         *mcps.routes(tools),
         *keys.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
+        *sse_door.routes(hub, sessions),
         *system.ROUTES,
     ]
 
@@ -126,8 +131,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     wiring = Wiring(database, board, server_lines)
     hub = _build_hub(settings, secrets, database, wiring, board, server_lines)
     wiring.attach(hub)
-    sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key)
+    sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key, node=hub.parking.node)
     database.listeners.append(sessions.follow)
+    database.listeners.append(hub.parking.follow)
     rows = rows_of(hub, sessions)
     stats = DoorStats()
 
@@ -159,6 +165,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
+    catalog = Catalog(exchange, settings, clock, wiring.log)
+    exchange.header_lines = catalog.header_lines
     return Hub(
         settings=settings,
         clock=clock,
@@ -175,10 +183,11 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
-        catalog=Catalog(exchange, settings, clock),
+        catalog=catalog,
         streams=OpenStreams(),
         probes=Probes(exchange, pool, board, database),
         parking=ParkingLot(secrets.sealer, clock),
+        profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
     )
 
@@ -192,6 +201,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
+    stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
     jobs = JobLoop(hub.database, handlers)

@@ -81,6 +81,10 @@ async def test_every_request_leaves_exactly_one_row(served: Served) -> None:
                 await served.rpc("tools/call", {"name": "logged__echo"}, modern=True),
                 ("mcp", "POST", "/mcp", "tools/call", "ok", 200, None, "echo"),
             ),
+            (
+                await served.rpc("tools/call", {"name": "logged__echo"}, path="/mcp/default"),
+                ("mcp", "POST", "/mcp/{profile_slug}", "tools/call", "ok", 200, None, "echo"),
+            ),
         ]
         for answer, expected in called:
             row = await row_of(served, answer)

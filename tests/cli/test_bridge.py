@@ -140,3 +140,41 @@ async def test_a_session_that_the_hub_has_forgotten_is_begun_anew_without_the_cl
             assert "result" in heard
         assert [seen.json for seen in server.seen if b'initialize"' in seen.body] == [hello, hello]
         assert await talk.end() == 0
+
+
+class Marked:
+    """A server of 2026-07-28 with one tool whose `region` goes into a header, on the second page of its list."""
+
+    async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
+        message = seen.json
+        answer = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] == "tools/list":
+            schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+            second = message["params"].get("cursor") == "2"
+            result = {"tools": [{"name": "where", "inputSchema": schema}]} if second else {"tools": [], "nextCursor": "2"}
+            return json_reply({**answer, "result": result})
+        if seen.header("mcp-param-region") != "=?base64?w6k=?=":
+            return json_reply({**answer, "error": {"code": -32020, "message": "Mcp-Param-Region"}}, 400)
+        return json_reply({**answer, "result": {"content": []}})
+
+
+def modern(id_: int, method: str, **params: Any) -> Any:
+    meta = {f"io.modelcontextprotocol/{name}": value for name, value in (("protocolVersion", "2026-07-28"), ("clientCapabilities", {}))}
+    return {"jsonrpc": "2.0", "id": id_, "method": method, "params": {**params, "_meta": {**meta, "progressToken": 1}}}
+
+
+@pytest.mark.requirement("cli.connect", "mcp.param-headers-sent")
+@pytest.mark.parametrize("listed", [True, False], ids=["listed before", "called at once"])
+async def test_arguments_that_a_schema_marks_go_into_headers(listed: bool) -> None:
+    async with HttpServer(Marked()) as server, talking(server) as talk:
+        for id_, params in ((1, {}), (2, {"cursor": "2"})) if listed else ():
+            talk.say(modern(id_, "tools/list", **params))
+            await talk.hear()
+        for id_ in (3, 4):
+            talk.say(modern(id_, "tools/call", name="where", arguments={"region": "\u00e9"}))
+            assert await talk.hear() == {"jsonrpc": "2.0", "id": id_, "result": {"content": []}}
+        talk.say(modern(5, "tools/call", name="where", arguments={"region": "e"}))
+        assert (await talk.hear())["error"]["code"] == -32020, "the server finds nothing that a second try would mend"
+        calls = [seen.json["id"] for seen in server.seen if seen.json["method"] == "tools/call"]
+        assert calls == ([3, 4, 5, 5] if listed else [3, 3, 4, 5, 5])
+        assert await talk.end() == 0

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.command import upgrade
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
@@ -49,6 +50,24 @@ async def test_processes_that_start_together_on_an_empty_database_migrate_once(d
             await other.aclose()
     async with database.read() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM hub"))).scalar_one() == 1
+
+
+@pytest.mark.requirement("data.migrations-from-empty")
+async def test_rows_of_the_first_schema_keep_their_times(database: Database) -> None:
+    await drop_all(database)
+    async with database.unit_of_work() as uow:
+        await uow.connection.run_sync(lambda c: upgrade(alembic_config(c), "0001"))
+        for statement in (
+            "INSERT INTO organization VALUES ('o', 'O', 'o', 'free', false, false, 1)",
+            "INSERT INTO space VALUES ('s', 'o', 'live', 0, 'e')",
+            "INSERT INTO project VALUES ('p', 'o', 's', 'P', '', true, 2)",
+            "INSERT INTO profile VALUES ('f', 'p', 's', 'F', 'f', true, 3)",
+        ):
+            await uow.execute(text(statement))
+    await migrate(database)
+    async with database.read() as connection:
+        assert (await connection.execute(text("SELECT created_at, updated_at FROM project"))).all() == [(2, 2)]
+        assert (await connection.execute(text("SELECT created_at, updated_at, description FROM profile"))).all() == [(3, 3, "")]
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:

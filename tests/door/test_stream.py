@@ -11,6 +11,7 @@ from plughub.door.request import ClientGone, Request
 from plughub.door.stream import Outlet
 from plughub.gateway.streams import OpenStreams
 from plughub.kit.errors import UpstreamTimeout
+from plughub.kit.waits import Waits
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ async def test_what_a_call_comes_to_after_its_client_left_is_no_unheard_error() 
     async def send(_: Message) -> None:
         raise AssertionError("nobody is there")
 
-    request = Request({"type": "http", "headers": []}, leave, send, "req_1")
+    request = Request({"type": "http", "headers": []}, leave, send, "req_1", Waits())
     with pytest.raises((ClientGone, UpstreamTimeout)):
         await Outlet(request, OpenStreams()).run(call(), leaving_cancels=True)
     gc.collect()

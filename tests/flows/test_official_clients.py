@@ -119,3 +119,22 @@ async def test_a_client_with_a_wrong_key_is_told_so(hub: RunningHub) -> None:
     with anyio.fail_after(20), pytest.RaisesGroup(MCPError, flatten_subgroups=True):
         async with connected(f"{hub.url}/mcp", hub.key[:-1], "legacy"):
             pass
+
+
+@pytest.mark.requirement("mcp.profile-door", "clients.python-sdk")
+@pytest.mark.parametrize("mode", ["legacy", MODERN])
+async def test_the_python_client_calls_a_renamed_tool_of_a_profile(hub: RunningHub, mode: str) -> None:
+    demo = hub.demo()
+    profile = hub.api("POST", "/api/profiles", {"name": f"Renaming {mode}"}).json()
+    told = {"tools": {"echo": {"name": "say"}, "add": {"enabled": False}}}
+    assert hub.api("PUT", f"/api/profiles/{profile['uuid']}/servers/{demo['uuid']}", told).status_code == 200
+    with anyio.fail_after(30):
+        async with connected(profile["mcp_url"], hub.key, mode) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert f"{demo['slug']}__say" in names
+            assert not {f"{demo['slug']}__{name}" for name in ("echo", "add")} & names
+            result = await client.call_tool(f"{demo['slug']}__say", {"text": "hello"})
+            assert isinstance(block := result.content[0], mcp_types.TextContent)
+            assert block.text == "hello"
+            with pytest.raises(MCPError):
+                await client.call_tool(f"{demo['slug']}__add", {"a": 1, "b": 2})

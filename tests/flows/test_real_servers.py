@@ -1,20 +1,34 @@
 """Real servers from npm and PyPI, registered through the API and called through every door."""
 
+import json
+import subprocess
 from typing import Any
 
 import pytest
 
 from tests.flows.doors import DOORS, POSTS
-from tests.flows.running_hub import Json, RunningHub
+from tests.flows.running_hub import PLUGHUB, Json, RunningHub, environment
 from tests.flows.waiting import until
 
 ADA = {"name": "Ada", "entityType": "person", "observations": ["wrote the first program"]}
+THOUGHT = {"thought": "what now", "nextThoughtNeeded": False, "thoughtNumber": 1, "totalThoughts": 1}
+FOLDER = "the server's last argument"
 CALLS: dict[str, tuple[str, Json]] = {
     "memory": ("open_nodes", {"names": ["Ada"]}),
     "everything": ("get-sum", {"a": 20, "b": 22}),
     "time": ("convert_time", {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}),
+    "filesystem": ("list_allowed_directories", {}),
+    "thinking": ("sequentialthinking", THOUGHT),
+    "git": ("git_branch", {"repo_path": FOLDER, "branch_type": "local"}),
+    "sqlite": ("read_query", {"query": "SELECT 40 + 2 AS answer"}),
     "demo": ("get_weather", {"location": "San Francisco, CA"}),
 }
+
+
+def call_of(name: str, server: Json) -> tuple[str, Json]:
+    """The tool and its arguments."""
+    tool, arguments = CALLS[name]
+    return tool, {key: server["config"]["args"][-1] if value is FOLDER else value for key, value in arguments.items()}
 
 
 def check(name: str, result: Any) -> None:
@@ -23,6 +37,14 @@ def check(name: str, result: Any) -> None:
         assert [entity["name"] for entity in result["entities"]] == ["Ada"]
     elif name == "everything":
         assert result == "The sum of 20 and 22 is 42."
+    elif name == "filesystem":
+        assert "files" in str(result)
+    elif name == "thinking":
+        assert result["thoughtHistoryLength"] >= 1
+    elif name == "git":
+        assert isinstance(result, str)
+    elif name == "sqlite":
+        assert "42" in str(result)
     elif name == "time":
         assert result["time_difference"] == "+9.0h"
     else:
@@ -37,7 +59,12 @@ def someone_to_remember(hub: RunningHub, real_servers: dict[str, Json]) -> None:
 
 
 @pytest.mark.requirement(
-    "clients.server-memory", "clients.server-everything", "clients.server-time", "clients.curl", "call.one-way-through"
+    "clients.seven-servers",
+    "clients.server-memory",
+    "clients.server-everything",
+    "clients.server-time",
+    "clients.curl",
+    "call.one-way-through",
 )
 @pytest.mark.parametrize("program", POSTS)
 @pytest.mark.parametrize("door", DOORS)
@@ -45,14 +72,25 @@ def someone_to_remember(hub: RunningHub, real_servers: dict[str, Json]) -> None:
 def test_a_real_server_answers_through_every_door(
     hub: RunningHub, real_servers: dict[str, Json], name: str, door: str, program: str
 ) -> None:
-    tool, arguments = CALLS[name]
+    tool, arguments = call_of(name, real_servers[name])
     check(name, DOORS[door](POSTS[program], hub, real_servers[name], tool, arguments))
+
+
+@pytest.mark.requirement("clients.seven-servers")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_real_server_answers_the_command_line(hub: RunningHub, real_servers: dict[str, Json], name: str) -> None:
+    tool, arguments = call_of(name, real_servers[name])
+    command = [PLUGHUB, "--json", "call", real_servers[name]["uuid"], tool, json.dumps(arguments)]
+    settings = environment({"PLUGHUB_URL": hub.url, "PLUGHUB_KEY": hub.key})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=settings, check=False)
+    assert done.returncode == 0, done.stderr
+    check(name, json.loads(done.stdout)["result"])
 
 
 @pytest.mark.requirement("servers.live-status")
 @pytest.mark.parametrize("name", CALLS)
 def test_a_server_that_was_called_is_connected(hub: RunningHub, real_servers: dict[str, Json], name: str) -> None:
-    tool, arguments = CALLS[name]
+    tool, arguments = call_of(name, real_servers[name])
     assert hub.execute(real_servers[name], tool, arguments).status_code == 200
     server = hub.server(real_servers[name]["uuid"])
     assert (server["status"], server["last_error"]) == ("connected", None)

@@ -12,6 +12,7 @@ from tests.serving import META, MODERN, FakeMcp, Json, RawCall, Served, events_o
 
 pytestmark = pytest.mark.anyio
 EXTRA = {"x-unknown": {"deep": [1, None, "é"]}, "_meta": {"own/key": 2}}
+STREAMS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
 # --- one server, any pairing of eras ---
@@ -78,6 +79,18 @@ async def test_an_error_of_the_server_passes_as_it_is(lite: Served, fake: tuple[
     assert error(answer) == behind.results["echo"]
 
 
+@pytest.mark.requirement("mcp.status-by-number")
+@pytest.mark.parametrize("code", [-32700, -32600, -32601, -32602, -32603, -32020, -32021, -32022, -32002, 5])
+async def test_a_servers_error_has_the_status_of_its_number_for_modern_clients(lite: Served, fake: tuple[FakeMcp, Json], code: int) -> None:
+    behind, made = fake
+    behind.results["echo"] = {"code": code, "message": "no", "data": {"requiredCapabilities": {"sampling": {}}}}
+    legacy = await lite.rpc("tools/call", {"name": "echo"}, path=one(made))
+    assert (legacy.status_code, error(legacy)) == (200, behind.results["echo"])
+    modern = await lite.rpc("tools/call", {"name": "echo"}, path=one(made), modern=True, id_="e")
+    expected = 404 if code == -32601 else 400 if code in (-32700, -32600, -32602, -32020, -32021, -32022) else 200
+    assert (modern.status_code, modern.json()["id"], error(modern)) == (expected, "e", behind.results["echo"])
+
+
 @pytest.mark.parametrize("result", [b"null", b"1", b"[]", b'"x"', b'{"_meta":5}', b'{"content":[],"_meta":null}'])
 async def test_a_result_that_cannot_be_bridged_is_an_error_not_a_crash(lite: Served, fake: tuple[FakeMcp, Json], result: bytes) -> None:
     behind, made = fake
@@ -135,6 +148,18 @@ async def test_progress_comes_as_a_stream_under_the_callers_token(
         assert meta["progressToken"] != token or isinstance(token, int)
 
 
+@pytest.mark.requirement("mcp.accept")
+@pytest.mark.parametrize("accept", ["application/json", "*/*", ""])
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy-client", "modern-client"])
+async def test_a_client_that_does_not_accept_streams_gets_none(lite: Served, fake: tuple[FakeMcp, Json], accept: str, modern: bool) -> None:
+    behind, made = fake
+    behind.progress["echo"] = 3
+    params = {"name": "echo", "_meta": {"progressToken": 1}}
+    answer = await lite.rpc("tools/call", params, path=one(made), modern=modern, headers={"Accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["result"]["content"][0]["text"] == "ok"
+
+
 @pytest.mark.requirement("mcp.progress")
 async def test_without_a_token_there_is_no_stream(lite: Served, fake: tuple[FakeMcp, Json]) -> None:
     behind, made = fake
@@ -150,8 +175,8 @@ async def test_leaving_a_modern_stream_cancels_the_call(lite: Served) -> None:
     async with upstream(lite, behind) as made:
         params = {"name": "echo", "_meta": {META + "protocolVersion": MODERN, META + "clientCapabilities": {}, "progressToken": 1}}
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
-        headers = {"content-type": "application/json", "MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
-        call = RawCall(lite, "POST", one(made), headers)
+        headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+        call = RawCall(lite, "POST", one(made), {**STREAMS, **headers})
         task = call.piece(body).start()
         await call.answer.until(lambda: b'"progress":1' in call.answer.body)
         call.leave()
@@ -179,7 +204,7 @@ async def test_leaving_an_older_stream_lets_the_call_run_on(lite: Served) -> Non
     async with upstream(lite, behind) as made:
         params = {"name": "echo", "_meta": {"progressToken": 1}}
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
-        call = RawCall(lite, "POST", one(made), {"content-type": "application/json"})
+        call = RawCall(lite, "POST", one(made), STREAMS)
         task = call.piece(body).start()
         await call.answer.until(lambda: b'"progress":1' in call.answer.body)
         call.leave()

@@ -106,6 +106,40 @@ async def test_a_session_ends_with_its_key_and_its_stream_with_it(lite: Served) 
     assert call.answer.complete
 
 
+@pytest.mark.requirement("mcp.accept", "mcp.resumable")
+@pytest.mark.parametrize("accept", ["text/event-stream, application/json", "text/event-stream"])
+async def test_a_session_that_prefers_streams_is_answered_by_one(lite: Served, accept: str) -> None:
+    session = await session_of(lite)
+    headers = {**VERSION, "Mcp-Session-Id": session, "Accept": accept}
+    answer = await lite.rpc("tools/list", id_=8, headers=headers)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["x-accel-buffering"] == "no"
+    priming, frame, rest = answer.text.split("\n\n")
+    assert priming.split("\n") == ["id: 1-0", "retry: 1000", "data: "]
+    assert frame.startswith("id: 1-1\nevent: message\ndata: {") and not rest
+    assert json.loads(frame.partition("data: ")[2])["id"] == 8
+    again = await lite.call("GET", "/mcp", headers={**headers, "Last-Event-ID": "1-0"})
+    assert frame in again.text
+    failed = await lite.rpc("nope", headers=headers)
+    assert '"code":-32601' in failed.text and failed.text.startswith("id: 2-0")
+
+
+@pytest.mark.requirement("mcp.accept")
+@pytest.mark.parametrize("accept", ["application/json, text/event-stream", "application/json", "*/*"])
+async def test_all_others_are_answered_plainly(lite: Served, accept: str) -> None:
+    headers = {**VERSION, "Mcp-Session-Id": await session_of(lite), "Accept": accept}
+    assert (await lite.rpc("tools/list", headers=headers)).headers["content-type"] == "application/json"
+    for given in ({"Accept": "text/event-stream"}, VERSION):
+        assert (await lite.rpc("tools/list", headers=given)).headers["content-type"] == "application/json", "no session, no stream"
+
+
+@pytest.mark.requirement("mcp.accept")
+async def test_before_2025_11_25_a_stream_has_no_priming_event(lite: Served) -> None:
+    opened = await lite.rpc("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {}})
+    headers = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "Accept": "text/event-stream"}
+    assert (await lite.rpc("tools/list", headers=headers)).text.startswith("id: 1-1\nevent: message\n")
+
+
 @pytest.mark.requirement("mcp.cancel")
 async def test_a_client_cancels_its_call_by_a_notification(lite: Served) -> None:
     behind = FakeMcp(held={"echo": asyncio.Event()})
@@ -140,7 +174,7 @@ async def test_a_stream_that_broke_is_taken_up_where_it_was(lite: Served) -> Non
         await call.answer.until(lambda: call.answer.body.count(b"notifications/progress") == 3)
         ids = [line.removeprefix(b"id: ").decode() for line in call.answer.body.splitlines() if line.startswith(b"id: ")]
         call.leave()
-        again = listening(lite, session, one(made), **{"last-event-id": ids[0]})
+        again = listening(lite, session, one(made), **{"last-event-id": ids[1]})
         resumed = again.start()
         await again.answer.until(lambda: again.answer.body.count(b"notifications/progress") == 2)
         behind.held["echo"].set()
@@ -148,7 +182,7 @@ async def test_a_stream_that_broke_is_taken_up_where_it_was(lite: Served) -> Non
             await running
             await resumed
         assert b'"id":5,"result"' in again.answer.body
-        later = listening(lite, session, one(made), **{"last-event-id": ids[2]})
+        later = listening(lite, session, one(made), **{"last-event-id": ids[3]})
         with anyio.fail_after(5):
             await later.run()
         assert b'"id":5,"result"' in later.answer.body and b"progress" not in later.answer.body

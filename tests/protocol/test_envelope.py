@@ -1,5 +1,6 @@
 """What a message is, from its headers and its bytes."""
 
+import base64
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from plughub.protocol.envelope import (
     check_modern,
     classify,
     decode_header,
+    encode_header,
     error_frame,
     object_of,
     response_frame,
@@ -60,7 +62,10 @@ def test_what_names_a_modern_revision_is_modern() -> None:
     assert request(MODERN, id=1, method="tools/list").modern
     assert request({}, id=1, method="tools/list", params={"_meta": {versions.META_VERSION: "2026-07-28"}}).modern
     assert request({b"mcp-protocol-version": b"2099-01-01"}, id=1, method="tools/list").modern
-    assert not request(MODERN, id=1, method="initialize").modern, "a handshake is never modern"
+    assert request({b"mcp-protocol-version": b" 2026-07-28\t"}, id=1, method="tools/list").version == "2026-07-28"
+    assert request({b"mcp-protocol-version": b"v999.0.0"}, id=1, method="tools/list").modern
+    assert request(MODERN, id=1, method="initialize").modern, "a revision that has no handshake refuses it"
+    assert not request({b"mcp-protocol-version": b"2099-01-01"}, id=1, method="initialize").modern, "any other header begins a handshake"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,7 @@ def test_a_good_modern_request_passes() -> None:
     check_modern(*modern())
     headers, asked = modern("plain")
     check_modern({**headers, b"mcp-name": b"plain"}, asked)
+    check_modern({name: b"\t " + value + b" \t" for name, value in headers.items()} | {b"mcp-name": b"  plain  "}, asked)
 
 
 def test_each_modern_duty_is_checked() -> None:
@@ -119,9 +125,17 @@ def test_each_modern_duty_is_checked() -> None:
     for name, value in ((b"mcp-method", b"tools/list"), (b"mcp-name", b"e"), (b"mcp-name", b"=?base64?w6k?=")):
         with pytest.raises(HeaderMismatch):
             check_modern({**headers, name: value}, asked)
-    with pytest.raises(UnsupportedVersion) as caught:
-        check_modern({**headers, b"mcp-protocol-version": b"2025-11-25"}, asked)
-    assert caught.value.details == {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+    for other in (b"2025-11-25", b"v999.0.0"):
+        with pytest.raises(HeaderMismatch):
+            check_modern({**headers, b"mcp-protocol-version": other}, asked)
+    asked.meta[versions.META_VERSION] = b'"v999.0.0"'
+    with pytest.raises(HeaderMismatch):
+        check_modern(headers, asked)
+    for meta in ({}, {versions.META_VERSION: b'"v999.0.0"', versions.META_CAPABILITIES: b"{}"}):
+        asked.meta = meta
+        with pytest.raises(UnsupportedVersion) as caught:
+            check_modern({**headers, b"mcp-protocol-version": b"v999.0.0"}, asked)
+        assert caught.value.details == {"supported": ["2026-07-28"], "requested": "v999.0.0"}
     for member in (versions.META_VERSION, versions.META_CAPABILITIES):
         headers, asked = modern()
         del asked.meta[member]
@@ -139,7 +153,8 @@ def test_headers_are_decoded_or_not_at_all() -> None:
     assert decode_header(b"plain") == "plain"
     assert decode_header(b"=?base64?8J+YgA==?=") == "\U0001f600"
     assert decode_header(b"=?base64??=") == ""
-    for bad in (b"=?base64?!?=", b"=?base64?/w==?=", b"=?base64?w6k?="):
+    assert decode_header(b"=?base64?SGVsbG8=") == "=?base64?SGVsbG8="
+    for bad in (b"=?base64?!?=", b"=?base64?/w==?=", b"=?base64?w6k?=", b"=?base64?SGVs!!!bG8=?=", b"=?base64?YR==?="):
         assert decode_header(bad) is None
 
 
@@ -149,3 +164,15 @@ def test_an_object_is_written_so_that_it_reads_the_same(parts: dict[str, int]) -
     assert json.loads(object_of(raw)) == parts
     assert json.loads(response_frame(b'"x"', object_of(raw))) == {"jsonrpc": "2.0", "id": "x", "result": parts}
     assert json.loads(error_frame(b"1", object_of(raw))) == {"jsonrpc": "2.0", "id": 1, "error": parts}
+
+
+@given(st.text())
+def test_any_name_is_one_header_line(name: str) -> None:
+    value = encode_header(name)
+    assert all(0x20 <= byte <= 0x7E for byte in value)
+    if value.startswith(b"=?base64?"):
+        assert base64.b64decode(value[9:-2]).decode("utf-8", "surrogatepass") == name
+    else:
+        assert value.decode() == name
+    if name.isascii():
+        assert decode_header(value) == name

@@ -16,6 +16,7 @@ from tests.upstream.support import Recorder, call, http, stdio
 
 pytestmark = pytest.mark.anyio
 
+MODERN = "2026-07-28"
 UP_AND_DOWN = pytest.mark.parametrize(("before", "after"), [("legacy", "modern"), ("modern", "legacy")])
 
 
@@ -123,6 +124,28 @@ async def test_an_upgrade_under_a_live_connection_is_found_by_the_call_that_meet
     assert [method for method, _ in hooks.notifications] == [
         f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")
     ]
+
+
+@pytest.mark.requirement("upstream.era-found-again")
+@pytest.mark.parametrize(("refusals", "asked"), [(0, 1), (1, 2), (2, 2)])
+async def test_a_server_that_names_our_revision_in_its_refusal_is_asked_once_more(
+    pool: Pool, mcp: Mcp, server: HttpServer, refusals: int, asked: int
+) -> None:
+    mcp.era = "modern"
+    error = {"code": -32022, "message": "not that one", "data": {"supported": [MODERN], "requested": MODERN}}
+
+    async def refusing(seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
+        if sum(each.method == "POST" for each in server.seen) <= refusals:
+            return json_reply({"jsonrpc": "2.0", "id": seen.json["id"], "error": error}, 400)
+        return await mcp(seen, writer)
+
+    server.answer = refusing
+    if refusals < 2:
+        assert (await pool.get(http(server.url))).facts.era == "modern"
+    else:
+        with pytest.raises(UpstreamUnreachable, match="not that one"):
+            await pool.get(http(server.url))
+    assert [seen.json["method"] for seen in server.seen] == ["server/discover"] * asked
 
 
 async def test_an_answer_that_only_speaks_of_sessions_is_asked_for_once_more_and_then_passes(

@@ -3,11 +3,9 @@
 import base64
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from plughub.kit.errors import UpstreamUnreachable
-from plughub.upstream.http_address import address_of, header_text
+from plughub.upstream.http_address import address_of
 
 
 def head(url: str, **headers: str) -> str:
@@ -78,13 +76,3 @@ def test_what_the_client_decides_cannot_be_configured() -> None:
 def test_headers_cannot_be_smuggled(name: str, value: str) -> None:
     with pytest.raises(UpstreamUnreachable, match="configured header"):
         address_of("http://a.test/", {name: value})
-
-
-@given(st.text())
-def test_any_name_is_one_header_line(name: str) -> None:
-    value = header_text(name)
-    assert all(0x20 <= byte <= 0x7E for byte in value)
-    if value.startswith(b"=?base64?"):
-        assert base64.b64decode(value[9:-2]).decode("utf-8", "surrogatepass") == name
-    else:
-        assert value.decode() == name

@@ -3,7 +3,7 @@ unless its path names something new."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -27,7 +27,16 @@ DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
 SCOPED = tuple(row for row in CLOSED if row.scope != AUTHENTICATED)
 # The members of a path, and the members of a body that name something of the caller's.
-PATH_KINDS = {"uuid": "server", "mcp_id": "mcp", "key_id": "key", "request_id": "request"}
+PATH_KINDS = {
+    "uuid": "server",
+    "server_uuid": "server",
+    "mcp_id": "mcp",
+    "key_id": "key",
+    "request_id": "request",
+    "project_uuid": "project",
+    "profile_uuid": "profile",
+    "profile_slug": "slug",
+}
 BODY_KINDS = {"mcp_id": "mcp"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
 WHOLE: Mapping[str, Json] = {
@@ -43,18 +52,35 @@ def name(row: Route) -> str:
 
 @dataclass
 class Things:
-    """Ids of one server, one key and one request, real or not."""
+    """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, and the
+    profile's slug; real or not."""
 
     server: str
     key: str
     request: str = field(default_factory=RequestIds(SystemClock()).new)
+    project: str = field(default_factory=new_id)
+    profile: str = field(default_factory=new_id)
+    slug: str = "no-such-profile"
 
     def of(self, kind: str) -> str:
-        return {"server": self.server, "mcp": public_id("mcp", self.server), "key": self.key, "request": self.request}[kind]
+        return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
+
+    def ids(self) -> list[str]:
+        return [*vars(self).values(), self.of("mcp")]
 
     @classmethod
     def missing(cls) -> "Things":
         return cls(new_id(), public_id("key", new_id()))
+
+
+async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
+    """`things` with a project and a profile that are real, as its server and key are already; the server is put in."""
+    project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
+    made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
+    profile, slug = made["uuid"], made["slug"]
+    put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
+    assert put.status_code == 200, put.text
+    return replace(things, project=project, profile=profile, slug=slug)
 
 
 def has_id(row: Route) -> bool:
@@ -74,7 +100,7 @@ def path(row: Route, things: Things) -> str:
 
 def example(row: Route) -> Any:
     """The least body that the row's schema accepts, or None when it takes none."""
-    if needs_session(row):
+    if without_session(row):
         return None
     if row.door == "mcp":
         return {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
@@ -82,9 +108,11 @@ def example(row: Route) -> Any:
     return None if described is None else _instance(described["content"]["application/json"]["schema"])
 
 
-def needs_session(row: Route) -> bool:
-    """Whether the row is for clients with an MCP session: for others it is a 405."""
-    return row.door == "mcp" and row.method != "POST"
+def without_session(row: Route) -> int | None:
+    """What other clients are answered where a row is for those with an MCP session, or for those that read streams."""
+    if "/sse" in row.path and row.door == "mcp":
+        return 404 if row.method == "POST" else 400
+    return 405 if row.door == "mcp" and row.method != "POST" else None
 
 
 def body(row: Route, things: Things) -> Any:

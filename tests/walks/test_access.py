@@ -9,10 +9,26 @@ from plughub.identity.service import Organization
 from plughub.keys.secret import generate
 from plughub.kit.caller import SCOPES
 from tests.serving import Served
-from tests.walks.rows import CLOSED, ROWS, SCOPED, Things, ask, check_error, code_of, comparable, has_id, name, needs_session, parameters
+from tests.walks.rows import (
+    CLOSED,
+    ROWS,
+    SCOPED,
+    Things,
+    ask,
+    check_error,
+    code_of,
+    comparable,
+    has_id,
+    name,
+    parameters,
+    placed,
+    without_session,
+)
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
+# Rows of one project or profile: which servers are in it decides who sees it.
+PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
 
 
 @dataclass
@@ -54,7 +70,7 @@ async def people(served: Served) -> People:
         stranger=await served.key_of(other),
         listed=listed,
         dead=dead,
-        things=Things(made.json()["uuid"], key.json()["id"], made.headers["x-request-id"]),
+        things=await placed(served, Things(made.json()["uuid"], key.json()["id"], made.headers["x-request-id"]), CANARY, owner),
     )
 
 
@@ -106,7 +122,7 @@ async def test_without_the_scope_every_route_is_a_403_that_names_it(served: Serv
     for things in (people.things, Things.missing()):
         answer = await ask(served, row, things, key=key)
         assert answer.status_code == 403
-        assert answer.json()["error"]["details"]["required_scope"] == row.scope
+        assert answer.json()["error"]["data" if row.door == "mcp" else "details"]["required_scope"] == row.scope
         assert f'scope="{row.scope}"' in answer.headers["www-authenticate"]
         assert answer.headers["x-ratelimit-remaining"]
         check_error(row, answer)
@@ -130,14 +146,14 @@ async def test_no_answer_holds_anything_foreign(served: Served, people: People, 
         answer = await ask(served, row, people.things, key=key)
         assert answer.status_code < 500 or code_of(row, answer).upper() == "UPSTREAM_ERROR"  # their own server is down
         assert CANARY not in answer.text
-        assert people.things.server not in answer.text
-        assert people.things.of("mcp") not in answer.text
-        assert people.things.key not in answer.text
-        assert people.things.request not in answer.text
+        for id_ in people.things.ids():
+            assert id_ not in answer.text
 
 
 @pytest.mark.requirement("keys.grant-excludes-answers-403")
-@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)}], ids=name)
+@pytest.mark.parametrize(
+    "row", [row for row in CLOSED if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)} and row not in PLACES], ids=name
+)
 async def test_a_server_outside_the_grant_is_a_403(served: Served, people: People, row: Route) -> None:
     answer = await ask(served, row, people.things, key=people.listed)
     assert answer.status_code == 403
@@ -148,6 +164,19 @@ async def test_a_server_outside_the_grant_is_a_403(served: Served, people: Peopl
     check_error(row, answer)
 
 
+@pytest.mark.requirement("projects.grant")
+@pytest.mark.parametrize("row", PLACES, ids=name)
+async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_list_changes_one(
+    served: Served, people: People, row: Route
+) -> None:
+    answer = await ask(served, row, people.things, key=people.listed)
+    assert comparable(answer) == comparable(await ask(served, row, Things.missing(), key=people.listed))
+    looked_for = row.method == "GET" or row.door == "mcp"
+    assert answer.status_code == (404 if looked_for else 403)
+    assert looked_for or answer.json()["error"]["details"]["reason"] == "server_list"
+    check_error(row, answer)
+
+
 @pytest.mark.requirement("routes.walk-callers")
 @pytest.mark.parametrize("row", CLOSED, ids=name)
 async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
@@ -155,8 +184,8 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     if row.method == "DELETE":
         return
     answer = await ask(served, row, people.things, key=people.owner)
-    if needs_session(row):
-        assert answer.status_code == 405
+    if wanted := without_session(row):
+        assert answer.status_code == wanted
         return
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
@@ -170,5 +199,8 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /api/openapi.json",
         "GET /.well-known/oauth-protected-resource",
         "GET /.well-known/oauth-protected-resource/mcp",
+        "GET /.well-known/oauth-protected-resource/mcp/{profile_slug}",
         "GET /.well-known/oauth-protected-resource/servers/{uuid}/mcp",
+        "GET /.well-known/oauth-protected-resource/servers/{uuid}/sse",
+        "GET /.well-known/oauth-protected-resource/sse",
     }, "a public route is a decision: write it here"

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from plughub.door.routes import Route
 from tests.serving import Json, RawCall, Served
-from tests.walks.rows import ROWS, Things, ask, check_error, code_of, dumps, name, path, whole_body
+from tests.walks.rows import ROWS, Things, ask, check_error, code_of, dumps, name, path, placed, whole_body
 
 pytestmark = pytest.mark.anyio
 # They reach a server, and change nothing in the database.
@@ -30,11 +30,19 @@ UNSET = {
     "sqlite": ["DROP TRIGGER trap_trigger", "DROP TABLE trap", "DROP TABLE trap_target"],
     "postgresql": ["DROP TRIGGER trap_trigger ON event", "DROP FUNCTION trap()"],
 }
+LISTS = (
+    "/api/servers",
+    "/api/auth/keys?limit=100",
+    "/v1/mcps",
+    "/v1/api-keys?per_page=100",
+    "/api/projects?limit=100",
+    "/api/profiles?limit=100",
+)
 
 
 async def state(served: Served) -> str:
     """All that a caller can see, as text."""
-    lists = [await served.call("GET", p) for p in ("/api/servers", "/api/auth/keys?limit=100", "/v1/mcps", "/v1/api-keys?per_page=100")]
+    lists = [await served.call("GET", p) for p in LISTS]
     assert all(answer.status_code == 200 for answer in lists)
     seen = dumps([without_status(answer.json()) for answer in lists])
     async with served.database.read() as connection:
@@ -58,7 +66,7 @@ async def trapped(served: Served) -> AsyncIterator[tuple[Served, Things]]:
     disabled = {"name": "kept", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}, "enabled": False}
     server = await served.call("POST", "/api/servers", disabled)
     key = await served.call("POST", "/api/auth/keys", {"name": "kept"})
-    things = Things(server.json()["uuid"], key.json()["id"])
+    things = await placed(served, Things(server.json()["uuid"], key.json()["id"]))
     kind = served.database.kind
     async with served.database.unit_of_work() as uow:
         for statement in SET[kind]:
@@ -73,6 +81,8 @@ async def trapped(served: Served) -> AsyncIterator[tuple[Served, Things]]:
 def change(row: Route, things: Things) -> object:
     """A body that changes something."""
     sent = whole_body(row, things)
+    if "server_uuid" in row.path:
+        return {"enabled": False}
     return {"name": "changed"} if row.method in ("PUT", "PATCH") else sent
 
 

@@ -9,11 +9,15 @@ from sqlalchemy import text
 from plughub.db.tables import metadata
 from plughub.door.routes import PUBLIC, Route
 from tests.serving import Served, serving
-from tests.walks.rows import CLOSED, ROWS, Things, ask, body, check_error, code_of, example, has_id, name, needs_session, path
+from tests.walks.rows import CLOSED, ROWS, Things, ask, body, check_error, code_of, example, has_id, name, path, without_session
 
 pytestmark = pytest.mark.anyio
 WITH_BODY = tuple(row for row in ROWS if example(row) is not None)
 LIMIT = 20_000
+# The profile that everybody has.
+DEFAULT = "default"
+# The tables without which no row that names a thing can answer.
+HELD = ("server", "key_server", "api_key", "project", "profile", "profile_server")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def invalid(row: Route) -> tuple[int, str]:
 )
 @pytest.mark.parametrize("row", WITH_BODY, ids=name)
 async def test_a_body_that_cannot_be_read(small: Served, row: Route, sent: bytes) -> None:
-    answer = await small.call(row.method, path(row, Things(small.demo_id, Things.missing().key)), sent)
+    answer = await small.call(row.method, path(row, Things(small.demo_id, Things.missing().key, slug=DEFAULT)), sent)
     assert (answer.status_code, code_of(row, answer)) == invalid(row)
     check_error(row, answer)
 
@@ -54,7 +58,7 @@ async def test_a_body_that_cannot_be_read(small: Served, row: Route, sent: bytes
 @pytest.mark.requirement("routes.walk-errors", "json.content-type")
 @pytest.mark.parametrize("row", WITH_BODY, ids=name)
 async def test_a_body_that_is_not_json_by_its_type(small: Served, row: Route) -> None:
-    things = Things(small.demo_id, Things.missing().key)
+    things = Things(small.demo_id, Things.missing().key, slug=DEFAULT)
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", "", "multipart/form-data; boundary=x"):
         answer = await ask(small, row, things, headers={"Content-Type": kind})
         wanted = (400, "invalid_request") if row.door == "v1" else (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -65,7 +69,7 @@ async def test_a_body_that_is_not_json_by_its_type(small: Served, row: Route) ->
 @pytest.mark.requirement("routes.walk-errors", "json.body-limit")
 @pytest.mark.parametrize("row", WITH_BODY, ids=name)
 async def test_a_body_over_the_limit(small: Served, row: Route) -> None:
-    things = Things(small.demo_id, Things.missing().key)
+    things = Things(small.demo_id, Things.missing().key, slug=DEFAULT)
     too_much = b'{"a":"' + b"x" * LIMIT + b'"}'
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -99,7 +103,7 @@ async def test_an_unknown_field_is_named(small: Served, row: Route) -> None:
 @pytest.mark.requirement("routes.walk-errors", "errors.invalid-field-is-named")
 @pytest.mark.parametrize("row", [row for row in WITH_BODY if row.door != "mcp" and example(row)], ids=name)
 async def test_every_required_field_is_asked_for(small: Served, row: Route) -> None:
-    things = Things(small.demo_id, Things.missing().key)
+    things = Things(small.demo_id, Things.missing().key, slug=DEFAULT)
     for field in body(row, things):
         sent = {name: value for name, value in body(row, things).items() if name != field}
         answer = await small.call(row.method, path(row, things), sent)
@@ -118,7 +122,9 @@ async def test_a_malformed_id_is_a_404(small: Served, row: Route, bad: str) -> N
     sent = body(row, things)
     if isinstance(sent, dict) and "mcp_id" in sent:
         sent["mcp_id"] = bad
-    url = path(row, things).replace(things.server, bad).replace(things.key, bad).replace(things.of("mcp"), bad).replace(things.request, bad)
+    url = path(row, things)
+    for id_ in things.ids():
+        url = url.replace(id_, bad)
     answer = await small.call(row.method, url, sent)
     assert answer.status_code == 404
     check_error(row, answer)
@@ -133,7 +139,7 @@ async def test_a_method_that_the_path_does_not_have(small: Served, row: Route) -
         answer = await small.call(method, path(row, Things.missing()), key="")
         assert answer.status_code == 405
         assert set(answer.headers["allow"].split(", ")) == known
-        check_error(row if row.path.startswith(("/api", "/v1", "/mcp", "/servers")) else ROWS[0], answer)
+        check_error(row if row.path.startswith(("/api", "/v1", "/mcp", "/servers", "/sse")) else ROWS[0], answer)
 
 
 @pytest.mark.requirement("routes.walk-errors", "limits.refusal", "limits.headers")
@@ -144,7 +150,7 @@ async def test_over_the_limit_every_counted_row_is_a_429(small: Served) -> None:
     assert remaining == "90"
     for row in CLOSED:
         answer = await ask(small, row, Things.missing(), key=key)
-        if needs_session(row):
+        if without_session(row):
             continue
         if row.cost == 0 and row.door != "mcp":
             assert answer.status_code == 200
@@ -171,7 +177,7 @@ async def test_a_fault_of_ours_is_a_500_that_says_nothing(sqlite_template: Path,
         async with broken.database.unit_of_work() as uow:
             await uow.execute(text("PRAGMA defer_foreign_keys = ON"))
             for table in reversed(metadata.sorted_tables):
-                if table.name in ("server", "key_server", "api_key"):
+                if table.name in HELD:
                     await uow.execute(text(f"ALTER TABLE {table.name} RENAME TO gone_{table.name}"))
         failed = set()
         for row in ROWS:
@@ -186,7 +192,7 @@ async def test_a_fault_of_ours_is_a_500_that_says_nothing(sqlite_template: Path,
         assert failed >= {name(row) for row in CLOSED if has_id(row) and "{request_id}" not in row.path}
         async with broken.database.unit_of_work() as uow:
             for table in metadata.sorted_tables:
-                if table.name in ("server", "key_server", "api_key"):
+                if table.name in HELD:
                     await uow.execute(text(f"ALTER TABLE gone_{table.name} RENAME TO {table.name}"))
 
 

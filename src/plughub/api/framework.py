@@ -80,7 +80,13 @@ async def _read(request: Request) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
+def _base_url(request: Request) -> str:
+    """The hub's address as its clients know it, without a slash at the end."""
+    return (hub_of(request).settings.public_url or str(request.base_url)).rstrip("/")
+
+
 HubDep = Annotated[Hub, Depends(hub_of)]
+BaseUrlDep = Annotated[str, Depends(_base_url)]
 CallerDep = Annotated[Caller, Depends(_caller)]
 # scope="function": the commit happens before the first byte of the answer, not after it.
 UowDep = Annotated[UnitOfWork, Depends(_unit_of_work, scope="function")]

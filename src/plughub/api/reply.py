@@ -28,11 +28,11 @@ def success(data: Any, status: int = 200, *, page: int = 0, per_page: int = 0, t
     return reply(body, status)
 
 
-def uuid_or_404(text: str) -> str:
-    """The uuid of a server in a path. Raises ServerNotFound: a malformed id is an id that nothing has."""
+def uuid_or_404(text: str, missing: type[NotFound] = ServerNotFound) -> str:
+    """The uuid in a path, of a server unless said otherwise. Raises `missing`: a malformed id is an id that nothing has."""
     found = parse_uuid(text)
     if found is None:
-        raise ServerNotFound
+        raise missing
     return found
 
 

@@ -1,5 +1,6 @@
 """Health, readiness, metrics, limits, and what describes the API."""
 
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
 from fastapi import Request, Response
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from plughub import __version__
-from plughub.api.framework import CallerDep, HubDep, door_request
+from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, door_request
 from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata
 from plughub.api.reply import reply
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
@@ -69,12 +70,35 @@ async def openapi(request: Request) -> Response:
     return Response(request.app.state.openapi(), media_type="application/json")
 
 
-async def resource_metadata(request: Request, hub: HubDep, path: str = "") -> Response:
+async def resource_metadata(base: BaseUrlDep) -> Response:
     """Where a client that was refused learns what the MCP endpoint wants (RFC 9728)."""
-    base = (hub.settings.public_url or str(request.base_url)).rstrip("/")
+    return _metadata(base, "mcp")
+
+
+async def resource_metadata_of_profile(base: BaseUrlDep, profile_slug: str) -> Response:
+    """The same for a profile's endpoint; it says nothing of whether the profile exists."""
+    return _metadata(base, f"mcp/{profile_slug}")
+
+
+async def resource_metadata_of_server(base: BaseUrlDep, uuid: str) -> Response:
+    """The same for one server's endpoint; it says nothing of whether the server exists."""
+    return _metadata(base, f"servers/{uuid}/mcp")
+
+
+async def resource_metadata_of_sse(base: BaseUrlDep) -> Response:
+    """The same for the older transport."""
+    return _metadata(base, "sse")
+
+
+async def resource_metadata_of_server_sse(base: BaseUrlDep, uuid: str) -> Response:
+    """The same for one server over the older transport."""
+    return _metadata(base, f"servers/{uuid}/sse")
+
+
+def _metadata(base: str, path: str) -> Response:
     return reply(
         {
-            "resource": f"{base}/{path or 'mcp'}",
+            "resource": f"{base}/{path}",
             "resource_name": "Plughub",
             "bearer_methods_supported": ["header"],
             "scopes_supported": sorted(DEFAULT_SCOPES),
@@ -83,34 +107,21 @@ async def resource_metadata(request: Request, hub: HubDep, path: str = "") -> Re
     )
 
 
-async def resource_metadata_of_mcp(request: Request, hub: HubDep) -> Response:
-    """The same for `/mcp`."""
-    return await resource_metadata(request, hub, "mcp")
+def _well_known(path: str, handler: Callable[..., Awaitable[Response]], what: str) -> Route:
+    path = "/.well-known/oauth-protected-resource" + path
+    return Route("GET", path, PUBLIC, handler, "Protected resource metadata" + what, "MCP", output=ResourceMetadata)
 
 
-async def resource_metadata_of_server(request: Request, hub: HubDep, uuid: str) -> Response:
-    """The same for one server's endpoint; it says nothing of whether the server exists."""
-    return await resource_metadata(request, hub, f"servers/{uuid}/mcp")
-
-
-_WELL_KNOWN = "/.well-known/oauth-protected-resource"
 ROUTES = [
     Route("GET", "/health", PUBLIC, health, "Is the process alive", "System", cost=0, output=HealthOut),
     Route("GET", "/ready", PUBLIC, ready, "Can the hub serve", "System", cost=0, output=ReadyOut),
     Route("GET", "/metrics", PUBLIC, metrics, "Prometheus metrics", "System", cost=0, output=str, output_kind="text/plain"),
     Route("GET", "/api/rate-limit", AUTHENTICATED, rate_limit, "What is left of the limits", "System", cost=0, output=RateLimitOut),
     Route("GET", "/api/openapi.json", PUBLIC, openapi, "This description", "System", output=dict),
-    Route("GET", _WELL_KNOWN, PUBLIC, resource_metadata, "Protected resource metadata", "MCP", output=ResourceMetadata),
-    Route(
-        "GET", _WELL_KNOWN + "/mcp", PUBLIC, resource_metadata_of_mcp, "Protected resource metadata of /mcp", "MCP", output=ResourceMetadata
-    ),
-    Route(
-        "GET",
-        _WELL_KNOWN + "/servers/{uuid}/mcp",
-        PUBLIC,
-        resource_metadata_of_server,
-        "Protected resource metadata of one server",
-        "MCP",
-        output=ResourceMetadata,
-    ),
+    _well_known("", resource_metadata, ""),
+    _well_known("/mcp", resource_metadata, " of /mcp"),
+    _well_known("/mcp/{profile_slug}", resource_metadata_of_profile, " of one profile"),
+    _well_known("/servers/{uuid}/mcp", resource_metadata_of_server, " of one server"),
+    _well_known("/sse", resource_metadata_of_sse, " of /sse"),
+    _well_known("/servers/{uuid}/sse", resource_metadata_of_server_sse, " of one server over HTTP+SSE"),
 ]

@@ -1,8 +1,8 @@
 """STDIO on one side, Streamable HTTP on the other: each line of stdin is one POST, what comes back is a line of stdout.
 
 Messages pass as the bytes they are, in both eras of the protocol. The bridge reads of them only what HTTP wants to have in headers
-(MCP 2026-07-28 "Transports": version, method and name; before it the session and the negotiated version), and answers in the hub's
-place when the hub cannot. Nothing but JSON-RPC is ever written to stdout.
+(MCP 2026-07-28 "Transports": version, method, name, and the arguments that a tool's schema marks; before it the session and the
+negotiated version), and answers in the hub's place when the hub cannot. Nothing but JSON-RPC is ever written to stdout.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from plughub import __version__
 from plughub.cli.screen import clean
 from plughub.cli.session import LOOPBACK
 from plughub.protocol.envelope import NAME_MEMBER
+from plughub.protocol.param_headers import InvalidMark, Param, header_pairs, read_marks
 from plughub.protocol.sse import SseEvent, SseParser, SseTooLarge
 from plughub.protocol.versions import META_VERSION
 
@@ -37,7 +38,8 @@ _AGAIN_S = 1.0
 _SESSION = "mcp-session-id"
 # Requests whose answer is a stream without an end.
 _ENDLESS = frozenset({"subscriptions/listen"})
-_INTERNAL_ERROR = -32603
+_INTERNAL_ERROR, _HEADER_MISMATCH = -32603, -32020
+_MOST_PAGES, _MOST_MARKED = 50, 10_000
 _INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 
@@ -108,6 +110,7 @@ class _Bridge:
         self._running: dict[bytes, tuple[asyncio.Task[None], _Message]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._listening: asyncio.Task[None] | None = None
+        self._marks: dict[str, tuple[Param, ...]] = {}
         self._writing = asyncio.Lock()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -160,7 +163,7 @@ class _Bridge:
         session = self._session
         try:
             if not await self._post(message, last=False):
-                await self._greet_again(session)
+                await (self._greet_again(session) if message.version is None else self._list_tools(message))
                 await self._post(message, last=True)
         except (httpx2.TransportError, httpx2.InvalidURL, SseTooLarge) as error:
             await self._refuse(message, f"Plughub at {self._url} cannot be reached: {error or type(error).__name__}")
@@ -170,7 +173,10 @@ class _Bridge:
             self._listen()
 
     async def _post(self, message: _Message, *, last: bool) -> bool:
-        """Send a message and pass on what comes back. False, unless `last`: the hub has forgotten the session, nothing was passed on."""
+        """Send a message and pass on what comes back.
+
+        False, unless `last`: the hub has forgotten the session, or misses headers; nothing was passed on.
+        """
         async with self._client.stream("POST", self._url, content=message.raw, headers=self._headers(message)) as answer:
             if message.method == "initialize":
                 self._session, self._hello = answer.headers.get(_SESSION), message.raw
@@ -179,7 +185,10 @@ class _Bridge:
             if answer.headers.get("content-type", "").startswith("text/event-stream"):
                 await self._pass_stream(message, answer)
             else:
-                await self._pass_body(message, answer.status_code, await answer.aread())
+                body = await answer.aread()
+                if not last and answer.status_code == 400 and _misses_headers(message, body):
+                    return False
+                await self._pass_body(message, answer.status_code, body)
             return True
 
     async def _greet_again(self, lost: str | None) -> None:
@@ -193,13 +202,46 @@ class _Bridge:
                 await self._client.post(self._url, content=_INITIALIZED, headers=self._headers(_Message(_INITIALIZED)))
                 self._listen()
 
+    async def _list_tools(self, message: _Message) -> None:
+        """A client over STDIO need not list tools before it calls one, nor know what of its arguments goes into headers."""
+        meta = {name: value for name, value in message.params["_meta"].items() if name != "progressToken"}
+        params: dict[str, Any] = {"_meta": meta}
+        for _ in range(_MOST_PAGES):
+            body = json.dumps({"jsonrpc": "2.0", "id": "plughub", "method": "tools/list", "params": params}).encode()
+            asked = _message(body)
+            answer = await self._client.post(self._url, content=body, headers=self._headers(asked))
+            result = _result(_parsed(answer.content))
+            self._learn(result)
+            if not isinstance(cursor := result.get("nextCursor"), str):
+                return
+            params = {"_meta": meta, "cursor": cursor}
+
+    def _learn(self, result: Mapping[str, Any]) -> None:
+        """Note what the tools of a list want to have in headers."""
+        tools = result.get("tools")
+        for tool in tools if isinstance(tools, list) else ():
+            if not isinstance(tool, dict) or not isinstance(name := tool.get("name"), str):
+                continue
+            self._marks.pop(name, None)
+            try:
+                marks = read_marks(json.dumps(tool.get("inputSchema")).encode())
+            except InvalidMark:
+                continue
+            if marks and len(self._marks) < _MOST_MARKED:
+                self._marks[name] = marks
+
     def _headers(self, message: _Message) -> dict[str, str]:
         if message.version is not None:
             headers = {"MCP-Protocol-Version": _header(message.version)}
             if message.method:
                 headers["Mcp-Method"] = _header(message.method)
             name = message.params.get(NAME_MEMBER.get(message.method, ""))
-            return headers | ({"Mcp-Name": _header(name)} if isinstance(name, str) else {})
+            if isinstance(name, str):
+                headers["Mcp-Name"] = _header(name)
+                if message.method == "tools/call" and name in self._marks:
+                    arguments = json.dumps(message.params.get("arguments")).encode()
+                    headers |= {key.decode(): value.decode() for key, value in header_pairs(self._marks[name], arguments)}
+            return headers
         if message.method == "initialize":
             return {}
         known = {"MCP-Protocol-Version": self._version, _SESSION: self._session}
@@ -230,6 +272,8 @@ class _Bridge:
         """Whether `found` is the response to the message; notes the revision that a handshake ends with."""
         if message.id is None or not isinstance(found, dict) or "method" in found or json.dumps(found.get("id")).encode() != message.id:
             return False
+        if message.method == "tools/list" and message.version is not None:
+            self._learn(_result(found))
         if message.method == "initialize" and isinstance(result := found.get("result"), dict):
             version = result.get("protocolVersion")
             self._version = version if isinstance(version, str) and version.isascii() and version.isprintable() else None
@@ -318,6 +362,18 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def _result(found: Any) -> Mapping[str, Any]:
+    """The result of a response; empty where there is none."""
+    result = found.get("result") if isinstance(found, dict) else None
+    return result if isinstance(result, dict) else {}
+
+
+def _misses_headers(message: _Message, body: bytes) -> bool:
+    found = _parsed(body) if message.method == "tools/call" and message.version is not None else None
+    error = found.get("error") if isinstance(found, dict) else None
+    return isinstance(error, dict) and error.get("code") == _HEADER_MISMATCH
 
 
 def _header(text: str) -> str:

@@ -100,6 +100,8 @@ project = Table(
     _text("description"),
     _flag("is_default"),
     _time("created_at"),
+    # The defaults here and in `profile`: SQLite adds a column to a table with rows only with one.
+    Column("updated_at", Double, nullable=False, server_default=text("0")),
     Index(None, "space_id"),
 )
 
@@ -113,6 +115,8 @@ profile = Table(
     _text("slug"),
     _flag("is_default"),
     _time("created_at"),
+    Column("updated_at", Double, nullable=False, server_default=text("0")),
+    Column("description", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("space_id", "slug"),
     Index(None, "project_id"),
 )
@@ -134,6 +138,19 @@ server = Table(
     _time("updated_at"),
     UniqueConstraint("space_id", "slug"),
     Index(None, "profile_id"),
+)
+
+# A server in a profile: what the profile says of it. `included`: the profile has it by reference; else the row counts only while
+# the profile is the server's home. `tools`: what differs from the server's own, `{tool: {enabled?, name?, description?}}`.
+profile_server = Table(
+    "profile_server",
+    metadata,
+    Column("profile_id", String(36), ForeignKey("profile.id", ondelete="CASCADE"), primary_key=True),
+    Column("server_id", String(36), ForeignKey("server.id", ondelete="CASCADE"), primary_key=True),
+    _flag("included"),
+    _flag("enabled"),
+    Column("tools", JSON, nullable=False),
+    Index(None, "server_id"),
 )
 
 api_key = Table(

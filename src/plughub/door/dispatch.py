@@ -23,6 +23,7 @@ from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.gateway.admission import Admission
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
+from plughub.kit.waits import Waits
 from plughub.settings import Settings
 
 log = structlog.get_logger("plughub.door")
@@ -30,7 +31,7 @@ log = structlog.get_logger("plughub.door")
 # The framework's handlers find the request here in the ASGI scope.
 SCOPE_KEY = "plughub.request"
 STOPPING = "The hub is stopping"
-_CORS_DOORS = ("/api", "/v1", "/mcp", "/servers/", "/.well-known", "/oauth/token")
+_CORS_DOORS = ("/api", "/v1", "/mcp", "/sse", "/servers/", "/.well-known", "/oauth/token")
 _EXPOSED = (
     b"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
     b"X-Request-Id, Mcp-Session-Id, WWW-Authenticate"
@@ -82,6 +83,7 @@ class Dispatcher:
         self._requests = requests
         self._new_id = requests.ids.new
         self._hosts = HostRule(settings)
+        self._waits: Waits[Any] = Waits()
         self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +92,7 @@ class Dispatcher:
             await self._framework(scope, receive, send)
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send, self._new_id())
+        request = Request(scope, receive, send, self._new_id(), self._waits)
         try:
             await self._serve(request)
         except HubError as error:
@@ -336,6 +338,6 @@ def door_of(path: str) -> str:
     """Whose error dialect a path without a row speaks."""
     if path.startswith("/v1"):
         return "v1"
-    if path.startswith("/mcp") or (path.startswith("/servers/") and path.endswith("/mcp")):
+    if path.startswith(("/mcp", "/sse")) or (path.startswith("/servers/") and path.endswith(("/mcp", "/sse"))):
         return "mcp"
     return "api"

@@ -9,6 +9,7 @@ from plughub.cluster.limits import Header, Lease, Meter
 from plughub.door.routes import Route
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
+from plughub.kit.waits import Waits
 
 Whole = Callable[[int, list[Header], bytes], Awaitable[None]]
 # Where a server that can send a whole answer at once puts its way to do so: (status, headers, body); see `http_protocol`.
@@ -26,7 +27,9 @@ class ClientGone(Exception):
 
 
 class Request:
-    """Made by the dispatcher, one a request. `values` are the path's parameters in order; `door` names the error dialect."""
+    """Made by the dispatcher, one a request. `values` are the path's parameters in order; `door` names the error dialect; `waits` are
+    those of all requests, for what must happen in time.
+    """
 
     __slots__ = (
         "caller",
@@ -50,11 +53,13 @@ class Request:
         "status",
         "tool",
         "values",
+        "waits",
         "whole",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str, waits: Waits[Any]) -> None:
         self.scope = scope
+        self.waits = waits
         # Taken out: left inside it would tie scope and server's request into a ring that only the garbage collector opens.
         self.whole: Whole | None = scope.pop(WHOLE, None)
         self.receive = receive
@@ -152,6 +157,10 @@ class Request:
         headers.append((b"content-length", b"%d" % len(body)))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+    async def respond_events(self, frames: bytes, extra: list[Header] | None = None) -> None:
+        """A whole event stream at once."""
+        await self.respond(200, frames, EVENT_STREAM, [*_STREAM_HEADERS[1:], *(extra or [])])
 
     async def start_stream(self) -> None:
         """Begin an event stream; `write` and `end_stream` follow."""

@@ -19,7 +19,7 @@ async def unless_gone(request: Request, work: Awaitable[T], after_s: float = _WA
     Watching starts after a second, or `after_s`: most calls are over by then, and a watcher costs a task.
     """
     departure = _Departure(request)
-    timer = asyncio.get_running_loop().call_later(after_s, departure.begin)
+    request.waits.add(departure, asyncio.get_running_loop().time() + after_s, _Departure.begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -27,7 +27,7 @@ async def unless_gone(request: Request, work: Awaitable[T], after_s: float = _WA
             raise ClientGone from None
         raise
     finally:
-        timer.cancel()
+        request.waits.discard(departure)
         departure.end()
 
 
@@ -169,11 +169,15 @@ class Outlet:
         feed.wake.clear()
 
 
-async def followed(request: Request, feed: Feed, lost: Callable[[int], bytes]) -> None:
+async def followed(
+    request: Request, feed: Feed, lost: Callable[[int], bytes], write: Callable[[bytes], Awaitable[None]] | None = None
+) -> None:
     """Send what is fed until the client leaves or the feed ends; `lost` makes the frame that says how many frames were dropped.
 
-    Closes the feed; the stream must have begun. Raises why the feed was stopped.
+    Closes the feed; the stream must have begun. `write`: the request's own, unless others write to the stream too. Raises why the feed
+    was stopped.
     """
+    write = write or request.write
     loop = asyncio.get_running_loop()
     leaving = loop.create_task(request.disconnected())
     leaving.add_done_callback(lambda _: feed.wake.set())
@@ -183,7 +187,7 @@ async def followed(request: Request, feed: Feed, lost: Callable[[int], bytes]) -
             frames, dropped = feed.take(), feed.dropped
             feed.dropped = 0
             # What was dropped came after what was kept.
-            await request.write((frames + lost(dropped) if dropped else frames) or b": keep-alive\n\n")
+            await write((frames + lost(dropped) if dropped else frames) or b": keep-alive\n\n")
             timer.cancel()
             timer = loop.call_later(_KEEP_ALIVE_S, feed.wake.set)
             if feed.stopped is not None:

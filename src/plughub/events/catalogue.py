@@ -17,6 +17,12 @@ KEY_CREATED: Final = "key.created"
 KEY_UPDATED: Final = "key.updated"
 KEY_REVOKED: Final = "key.revoked"
 KEY_SUSPENDED: Final = "key.suspended"
+PROJECT_CREATED: Final = "project.created"
+PROJECT_UPDATED: Final = "project.updated"
+PROJECT_DELETED: Final = "project.deleted"
+PROFILE_CREATED: Final = "profile.created"
+PROFILE_UPDATED: Final = "profile.updated"
+PROFILE_DELETED: Final = "profile.deleted"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
 
@@ -28,7 +34,19 @@ TOOL_CALLS: Final = (TOOL_EXECUTED, TOOL_FAILED)
 # One row a request, whatever it was: written by the batching writer, pruned by age.
 REQUESTS: Final = (*TOOL_CALLS, REQUEST_COMPLETED)
 # What takes something away from somebody: answered only when every live process knows it.
-RESTRICTING: Final = frozenset({KEY_UPDATED, KEY_REVOKED, KEY_SUSPENDED, SERVER_UPDATED, SERVER_DELETED, ORGANIZATION_UPDATED})
+# (A project takes its profiles along, and each of them says so itself.)
+RESTRICTING: Final = frozenset(
+    {
+        KEY_UPDATED,
+        KEY_REVOKED,
+        KEY_SUSPENDED,
+        SERVER_UPDATED,
+        SERVER_DELETED,
+        PROFILE_UPDATED,
+        PROFILE_DELETED,
+        ORGANIZATION_UPDATED,
+    }
+)
 
 
 class ServerChanged(TypedDict):
@@ -58,6 +76,25 @@ class KeyChanged(TypedDict):
     kind: Literal["public", "secret"]
     environment: Literal["live", "test"]
     changed: NotRequired[list[str]]
+
+
+class ProjectChanged(TypedDict):
+    """`project.created`, `.updated`, `.deleted`."""
+
+    project_uuid: str
+    name: str
+    changed: NotRequired[list[str]]
+
+
+class ProfileChanged(TypedDict):
+    """`profile.created`, `.updated`, `.deleted`. With `server_uuid` the change is about that server in the profile."""
+
+    profile_uuid: str
+    project_uuid: str
+    name: str
+    slug: str
+    changed: NotRequired[list[str]]
+    server_uuid: NotRequired[str]
 
 
 class OrganizationChanged(TypedDict):

@@ -75,6 +75,18 @@ class Admission:
         """Count a request whose cost is known only after its body (MCP: pings and notifications are free)."""
         arrival.lease = self._limits.admit(_subject(caller), caller.tier, cost)
 
+    def charge_more(self, arrival: Arrival, caller: Caller, cost: int) -> None:
+        """Count another message of a request that may have its place already: it holds one, however many it counts. Raises RateLimited."""
+        held, arrival.lease = arrival.lease, None
+        if held is not None:
+            held.release()
+        try:
+            self.charge(arrival, caller, cost)
+        except RateLimited:
+            if held is not None:
+                self.charge(arrival, caller, 0)
+            raise
+
     def admit_stream(self, arrival: Arrival, caller: Caller, cost: int) -> None:
         """Count a request that becomes a stream: between its events it rests, so it holds a place among the streams alone.
 

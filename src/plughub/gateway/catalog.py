@@ -2,24 +2,27 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from plughub.gateway.exchange import Exchange
+from plughub.gateway.exchange import Call, Exchange
 from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists
 from plughub.gateway.names import aggregate_name, aggregate_uri, may_be_cut
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, ToolNotFound, UpstreamError
+from plughub.kit.errors import HubError, ToolNotFound, UpstreamError, UpstreamTimeout
 from plughub.protocol.envelope import object_of
+from plughub.protocol.param_headers import Param, check_headers, header_lines
 from plughub.settings import Settings
 from plughub.upstream.target import RawJson, Target
 
 _ASK_AGAIN_S = 5.0
 _TOGETHER = 16
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What a door makes of the items of one server before they are put together.
+Shown = Callable[[Kind, Target, Sequence[Item]], Sequence[Item]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,9 @@ class Failure:
 class Catalog:
     """The lists of every kind, and what is made of several of them."""
 
-    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock) -> None:
+    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock, note: Callable[[Target, str], None]) -> None:
         self._clock = clock
-        self._lists = {kind.member: Lists(kind, exchange, settings, clock) for kind in KINDS}
+        self._lists = {kind.member: Lists(kind, exchange, settings, clock, note) for kind in KINDS}
         self._tools = self._lists[TOOLS.member]
 
     def forget(self, server_id: str) -> None:
@@ -68,17 +71,58 @@ class Catalog:
     async def check_tool(self, caller: Caller, target: Target, name: str) -> None:
         """Raise ToolNotFound, with the nearest name, when the server has no such tool.
 
+        Looked for as `with_tool` does.
+        """
+        held = await self.with_tool(caller, target, name)
+        if name not in held.names:
+            raise ToolNotFound(unknown("Tool", name, held.names), tool=name[:200])
+
+    async def with_tool(self, caller: Caller, target: Target, name: str) -> Listing:
+        """The server's tools, with that name among them if it has it.
+
         A list that lacks the name is asked for again, at most every five seconds: servers may add tools without saying so.
         """
         held = self.known(target) or await self.tools(caller, target)
-        if name in held.names:
-            return
-        if self._clock.monotonic() - held.fetched_at > _ASK_AGAIN_S:
+        if name not in held.names and self._clock.monotonic() - held.fetched_at > _ASK_AGAIN_S:
             self._tools.forget(target.server_id)
             held = await self.tools(caller, target)
-            if name in held.names:
-                return
-        raise ToolNotFound(unknown("Tool", name, held.names), tool=name[:200])
+        return held
+
+    async def marks(self, caller: Caller, target: Target, tool: str, timeout_s: float, *, anew: bool = False) -> tuple[Param, ...]:
+        """The arguments of a tool that go into headers, by the list as it is known; it is fetched when it is not, or `anew`.
+
+        A server that does not tell its list may still be called. Raises ToolNotFound for a tool that was left out, UpstreamTimeout
+        (nothing was run).
+        """
+        if anew:
+            self._tools.forget(target.server_id)
+        held = self._tools.known(target)
+        if held is None:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    held = await self.tools(caller, target)
+            except TimeoutError as error:
+                raise UpstreamTimeout(f"The MCP server did not list its tools within {timeout_s:g} s", executed="no") from error
+            except HubError:
+                return ()
+        if tool in held.unusable:
+            raise ToolNotFound(f"Tool '{tool[:200]}' cannot be called: {held.unusable[tool]}", tool=tool[:200])
+        return held.marked.get(tool, ())
+
+    async def header_lines(self, caller: Caller, target: Target, call: Call, *, anew: bool = False) -> bytes:
+        """See `exchange.HeaderLines`."""
+        marks = await self.marks(caller, target, call.name or "", call.timeout_s, anew=anew)
+        return header_lines(marks, call.params.get("arguments", b"{}")) if marks else b""
+
+    async def check_headers(self, caller: Caller, target: Target, call: Call, headers: Mapping[bytes, bytes]) -> tuple[Param, ...]:
+        """Compare the `Mcp-Param-*` headers that a client of 2026-07-28 sent with the arguments; gives what was compared.
+
+        Raises HeaderMismatch, and what `marks` raises.
+        """
+        marks = await self.marks(caller, target, call.name or "", call.timeout_s)
+        if marks:
+            check_headers(marks, call.params.get("arguments", b"{}"), headers)
+        return marks
 
     async def across(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[tuple[Target, Listing]], list[Failure]]:
         """The lists of all enabled `targets`, in their order; and who failed.
@@ -112,10 +156,13 @@ class Catalog:
                 listed.append((target, got))
         return listed, failures
 
-    async def aggregated(self, kind: Kind, caller: Caller, targets: Iterable[Target]) -> tuple[list[bytes], list[Failure]]:
+    async def aggregated(
+        self, kind: Kind, caller: Caller, targets: Iterable[Target], shown: Shown | None = None
+    ) -> tuple[list[bytes], list[Failure]]:
         """The items of all `targets` under names that cannot collide, by slug and then in each server's order; and who failed."""
         listed, failures = await self.across(kind, caller, targets)
-        return [_renamed(kind, target.slug, item) for target, listing in listed for item in listing.items], failures
+        kept = [(target, listing.items if shown is None else shown(kind, target, listing.items)) for target, listing in listed]
+        return [_renamed(kind, target.slug, item) for target, items in kept for item in items], failures
 
     async def resolve(self, kind: Kind, caller: Caller, target: Target, tail: str, whole: str) -> str:
         """The server's own name of an aggregated tool or prompt; cut names are found by their digest. Raises ToolNotFound."""

@@ -4,19 +4,20 @@ REST, `/v1` and MCP all end here; what differs is only how they render. A tool c
 target come from caches that follow the event log, and the record of the call goes to the batching writer.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 
-from plughub.bridge.rounds import answered, read_input_required, response_of
+from plughub.bridge.rounds import without_answers
 from plughub.db.writer import BatchingWriter
 from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
+from plughub.gateway.asking import answer_of
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, ServerDisabled, Unavailable, UpstreamError
+from plughub.kit.errors import HubError, ServerDisabled, Unavailable
 from plughub.protocol import versions
 from plughub.protocol.envelope import object_of
 from plughub.servers.directory import ServerDirectory
@@ -24,12 +25,14 @@ from plughub.upstream.pool import Pool
 from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson, Target, Upstream
 
 MAX_TOOL_NAME = 256
-MAX_ROUNDS = 8
 # Of the hub's own sentence about a failure.
 _MAX_TEXT = 500
 # What a call waited for besides its server (a start, mostly) is told when it is more than this.
 _WORTH_TELLING_S = 0.001
 _IS_ERROR = b'"isError"'
+
+
+_HEADER_MISMATCH = -32020
 
 
 class _Outcome(msgspec.Struct):
@@ -77,6 +80,13 @@ class Call:
     recorded: bool = False
 
 
+class HeaderLines(Protocol):
+    """The lines that repeat a tool call's arguments as headers, as its server's list says; from a list fetched `anew` if it must be."""
+
+    async def __call__(self, caller: Caller, target: Target, call: Call, *, anew: bool = False) -> bytes:
+        """Raises ToolNotFound for a tool that must not be called, UpstreamTimeout (nothing was run)."""
+
+
 class Exchange:
     """Asks servers on behalf of callers, and keeps one row of every tool call."""
 
@@ -85,6 +95,8 @@ class Exchange:
         self._pool = pool
         self._writer = writer
         self._clock = clock
+        # The lists are had through the exchange, so whoever keeps them comes after it.
+        self.header_lines: HeaderLines | None = None
 
     async def target(self, caller: Caller, server_id: str) -> Target:
         """The server if the caller may use it. Raises NotFound, NotPermitted."""
@@ -99,38 +111,43 @@ class Exchange:
     async def exchange(self, caller: Caller, target: Target, call: Call) -> Exchanged:
         """Ask `target` for `caller`. A JSON-RPC error of the server is an answer, not an exception.
 
-        Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable.
+        Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable; InvalidParams for the state of a server that has none.
         """
         upstream = await self.connect(target, call.timeout_s)
         meta, peer, progress = call.meta, call.peer, False
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
-        ask = Ask(call.method, call.params, call.timeout_s, call.name, meta, peer, progress)
-        call.asked_at = began = time.perf_counter()
-        if peer is None or not peer.particular:
-            answer = await upstream.request(ask)
-        elif upstream.facts.era == "modern":
-            answer = await self._rounds(upstream, ask, peer)
+        params = call.params if upstream.facts.era == "modern" else without_answers(call.params)
+        ask = Ask(call.method, params, call.timeout_s, call.name, meta, peer, progress)
+        call.asked_at = time.perf_counter()
+        if call.method == "tools/call" and upstream.facts.era == "modern" and target.transport != "STDIO":
+            answer, facts = await self._ask_with_headers(caller, target, call, upstream, ask)
         else:
-            # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
-            async with self._pool.lent(target, peer, call.timeout_s) as own:
-                upstream = own
-                answer = await own.request(ask)
-        return Exchanged(answer, upstream.facts, int((time.perf_counter() - began) * 1e6))
+            answer, facts = await self._ask(target, upstream, ask)
+        return Exchanged(answer, facts, int((time.perf_counter() - call.asked_at) * 1e6))
 
-    async def _rounds(self, upstream: Upstream, ask: Ask, peer: Peer) -> Answer:
-        """The answer of a 2026-07-28 server; what it asks on the way is put to a client that can be asked directly."""
-        answer = await upstream.request(ask)
-        question = None if peer.modern else peer.ask
-        for _ in range(MAX_ROUNDS):
-            needed = None if answer.result is None or question is None else read_input_required(answer.result)
-            if needed is None or question is None:
-                return answer
-            replies = await asyncio.gather(*(question(each.method, each.params) for each in needed.questions.values()))
-            pairs = zip(needed.questions.items(), replies, strict=True)
-            responses = {key: response_of(asked.method, reply.result) for (key, asked), reply in pairs}
-            answer = await upstream.request(replace(ask, params=answered(ask.params, responses, needed.state)))
-        raise UpstreamError(f"The MCP server asked for input {MAX_ROUNDS} times without coming to an end", executed="unknown")
+    async def _ask(self, target: Target, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+        peer = ask.peer
+        if peer is None or not peer.particular:
+            return await upstream.request(ask), upstream.facts
+        if upstream.facts.era == "modern":
+            return await answer_of(upstream, ask, peer), upstream.facts
+        # A handshake server learns of its client when it is connected, so this client gets a connection for itself meanwhile.
+        async with self._pool.lent(target, peer, ask.timeout_s) as own:
+            return await own.request(ask), own.facts
+
+    async def _ask_with_headers(self, caller: Caller, target: Target, call: Call, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+        """A tool call over HTTP at 2026-07-28; when the server finds the headers wrong, its list may have changed unsaid: once more."""
+        if self.header_lines is None:
+            return await self._ask(target, upstream, ask)
+        ask.headers = await self.header_lines(caller, target, call)
+        call.asked_at = time.perf_counter()
+        answer, facts = await self._ask(target, upstream, ask)
+        if answer.error is not None and _code_of(answer.error) == _HEADER_MISMATCH:
+            lines = await self.header_lines(caller, target, call, anew=True)
+            if lines != ask.headers:
+                return await self._ask(target, upstream, replace(ask, headers=lines))
+        return answer, facts
 
     async def call_tool(self, caller: Caller, target: Target, call: Call) -> Exchanged:
         """`exchange` for `tools/call`, recorded: every call that was admitted leaves one row, whatever came of it."""

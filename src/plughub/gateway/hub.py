@@ -17,6 +17,7 @@ from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -48,6 +49,7 @@ class Hub:
     streams: OpenStreams
     probes: Probes
     parking: ParkingLot
+    profiles: ProfileDirectory
     listening: Listening
 
     def call_timeout_s(self, target: Target) -> float:

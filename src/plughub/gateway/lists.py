@@ -5,7 +5,9 @@ A list is fetched once for all who wait and kept while it holds: until the serve
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -13,9 +15,13 @@ from plughub.gateway.exchange import Call, Exchange
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import InvalidArguments, ServerDisabled, UpstreamError
+from plughub.protocol.envelope import object_of
+from plughub.protocol.facts import Facts
+from plughub.protocol.param_headers import InvalidMark, Param, may_be_marked, read_marks
 from plughub.settings import Settings
-from plughub.upstream.target import RawJson, Target
+from plughub.upstream.target import RawJson, Target, Upstream
 
+T = TypeVar("T")
 _MAX_PAGES = 50
 _KEEP_S = 60.0
 _page = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -60,20 +66,26 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The list of one server in the server's order."""
+    """The list of one server in the server's order.
+
+    `marked`: the tools some of whose arguments are repeated in headers. `unusable`: those that were left out, and why.
+    """
 
     items: tuple[Item, ...]
     names: frozenset[str]
     revision: int
     fetched_at: float
     fresh_until: float
+    marked: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 class Lists:
-    """The lists of one kind, by server, bounded. An entry goes with its server."""
+    """The lists of one kind, by server, bounded. An entry goes with its server. `note` writes into a server's log."""
 
-    def __init__(self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock) -> None:
+    def __init__(self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock, note: Callable[[Target, str], None]) -> None:
         self._kind = kind
+        self._note = note
         self._exchange = exchange
         self._timeout_s = settings.start_timeout_s
         self._max_lists = settings.cache_entries
@@ -81,6 +93,7 @@ class Lists:
         self._lists: dict[str, Listing] = {}
         self._running: dict[tuple[str, int], asyncio.Task[Listing]] = {}
         self._outdated: set[tuple[str, int]] = set()  # of what is running
+        self._noted: dict[str, Mapping[str, str]] = {}  # what was unusable the last time, so that it is said once
 
     def forget(self, server_id: str) -> None:
         """The list no longer holds: the server changed, reconnected or said so."""
@@ -122,14 +135,29 @@ class Lists:
         began = self._clock.monotonic()
         # Servers without the capability have none; tools are asked for all the same, since servers were seen that forget to say so.
         items, ttl_s = await self._read(caller, target, announced) if announced or self._kind is TOOLS else ([], _KEEP_S)
-        held = Listing(tuple(items), frozenset(item.name for item in items), target.revision, began, began + ttl_s)
+        held = self._listing(target, upstream, items, began, began + ttl_s)
         if key in self._outdated:
             return held  # good enough for who waited, not to be kept
-        self._lists.pop(target.server_id, None)
-        while len(self._lists) >= self._max_lists:
-            del self._lists[next(iter(self._lists))]
-        self._lists[target.server_id] = held
+        self._keep(self._lists, target.server_id, held)
         return held
+
+    def _listing(self, target: Target, upstream: Upstream, items: list[Item], began: float, until: float) -> Listing:
+        marked, unusable = marks_of(items) if self._kind is TOOLS else ({}, {})
+        if not must_be_usable(target, upstream.facts):
+            unusable = {}
+        if self._noted.get(target.server_id, {}) != unusable:
+            self._keep(self._noted, target.server_id, unusable)
+            for name, reason in unusable.items():
+                self._note(target, f"plughub: the tool '{name[:100]}' is left out: {reason}")
+        if unusable:
+            items = [item for item in items if item.name not in unusable]
+        return Listing(tuple(items), frozenset(item.name for item in items), target.revision, began, until, marked, unusable)
+
+    def _keep(self, kept: dict[str, T], server_id: str, value: T) -> None:
+        kept.pop(server_id, None)
+        while len(kept) >= self._max_lists:
+            del kept[next(iter(kept))]
+        kept[server_id] = value
 
     async def _read(self, caller: Caller, target: Target, announced: bool) -> tuple[list[Item], float]:
         """All pages put together, and for how many seconds they hold."""
@@ -159,6 +187,43 @@ class Lists:
         except (msgspec.DecodeError, KeyError) as error:
             raise UpstreamError("MCP server sent a list that cannot be read", executed="no") from error
         return _Page(items, ttl_s, None if cursor is None or bytes(cursor) == b"null" else bytes(cursor))
+
+
+def must_be_usable(target: Target, facts: Facts) -> bool:
+    """Whether tools whose marks are wrong must be left out: they cannot be called rightly over HTTP (MCP 2026-07-28)."""
+    return facts.era == "modern" and target.transport != "STDIO"
+
+
+def usable(result: RawJson) -> RawJson:
+    """A server's raw answer to tools/list without the tools that must be left out; as it came when there are none."""
+    if not may_be_marked(bytes(result)):
+        return result
+    try:
+        parts: dict[str, RawJson] = dict(_page.decode(result))
+        items = [Item(_string.decode(_page.decode(raw)["name"]), bytes(raw)) for raw in _objects.decode(parts["tools"])]
+    except (msgspec.DecodeError, KeyError):
+        return result  # whoever asked may make more of it
+    _, unusable = marks_of(items)
+    if not unusable:
+        return result
+    parts["tools"] = b"[" + b",".join(item.raw for item in items if item.name not in unusable) + b"]"
+    return object_of(parts)
+
+
+def marks_of(items: list[Item]) -> tuple[dict[str, tuple[Param, ...]], dict[str, str]]:
+    """The tools with marked arguments, and what is wrong with the marks of others."""
+    marked: dict[str, tuple[Param, ...]] = {}
+    unusable: dict[str, str] = {}
+    for item in items:
+        if may_be_marked(item.raw):
+            try:
+                params = read_marks(bytes(_page.decode(item.raw).get("inputSchema", b"{}")))
+            except InvalidMark as error:
+                unusable[item.name] = str(error)
+            else:
+                if params:
+                    marked[item.name] = params
+    return marked, unusable
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class HubState(Collector):
             "children": ("STDIO processes", len(pool.children)),
             "upstream_connections": ("HTTP connections to servers", pool.http_connections),
             "calls_in_flight": ("Requests waiting for a server", pool.in_flight),
+            "connections_of_clients": ("Connections made for clients that servers may ask something", pool.lent),
+            "requests_parked": ("Requests waiting for their client's input", len(self._hub.parking)),
             "events_waiting": ("Tool events not yet on the disk", writer.waiting),
         }
         for name, (text, value) in gauges.items():

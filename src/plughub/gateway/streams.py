@@ -34,7 +34,7 @@ class Feed:
 
     def push(self, frame: bytes) -> None:
         """Queue a frame, or drop it when the client reads too slowly."""
-        if len(self.frames) >= MAX_WAITING or self.waiting_bytes + len(frame) > MAX_WAITING_BYTES:
+        if self.frames and (len(self.frames) >= MAX_WAITING or self.waiting_bytes + len(frame) > MAX_WAITING_BYTES):
             self.dropped += 1
             return
         self.waiting_bytes += len(frame)

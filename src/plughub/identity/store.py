@@ -49,11 +49,20 @@ async def insert_space(uow: UnitOfWork, organization_id: str, environment: str) 
             description="",
             is_default=True,
             created_at=now,
+            updated_at=now,
         )
     )
     await uow.execute(
         insert(profile).values(
-            id=profile_id, project_id=project_id, space_id=space_id, name="Default", slug="default", is_default=True, created_at=now
+            id=profile_id,
+            project_id=project_id,
+            space_id=space_id,
+            name="Default",
+            slug="default",
+            description="",
+            is_default=True,
+            created_at=now,
+            updated_at=now,
         )
     )
     return space_id, profile_id

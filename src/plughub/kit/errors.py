@@ -8,6 +8,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- Malformed          400   the body or a header cannot be read
      +- HeaderMismatch     400   an MCP header contradicts the body
      +- UnsupportedVersion 400   an MCP revision we do not speak
+     +- MissingCapability  400   what a server asks for, and its MCP client cannot be asked
      +- Unauthorized       401
      |   +- KeyExpired     401
      |   +- KeyRevoked     410   (`/v1`: 401)
@@ -125,6 +126,14 @@ class InvalidParams(Malformed):
     jsonrpc = -32602
 
 
+class MissingCapability(Malformed):
+    """A server asks its client of 2026-07-28 for what that did not declare; `requiredCapabilities` is in the details."""
+
+    message = "The server needs a capability that the client did not declare"
+    jsonrpc = -32021
+    hint = "Declare it in params._meta, or do without this tool"
+
+
 class Unauthorized(HubError):
     """No key, or none that we know."""
 
@@ -194,6 +203,18 @@ class ServerNotFound(NotFound):
 
     message = "Server not found"
     v1_message = "MCP not found"
+
+
+class ProjectNotFound(NotFound):
+    """No project of that id for this caller."""
+
+    message = "Project not found"
+
+
+class ProfileNotFound(NotFound):
+    """No profile of that id or slug for this caller."""
+
+    message = "Profile not found"
 
 
 class RouteNotFound(NotFound):

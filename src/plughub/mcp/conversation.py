@@ -5,27 +5,29 @@ from dataclasses import replace
 import msgspec
 
 from plughub.door.request import Request
-from plughub.door.stream import Outlet
 from plughub.kit.errors import UpstreamError
-from plughub.mcp.sessions import Session, Sessions, Stream
+from plughub.mcp.sessions import Reader, Session, Sessions, Stream
 from plughub.protocol import versions
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import object_of, sse_message
 from plughub.upstream.target import Answer, Notify, Peer, Question, RawJson
 
+EVENTS, JSON_TYPE = b"text/event-stream", b"application/json"
+
 
 class Conversation:
-    """Made by the endpoint for each request. `opened` is the session that this request began."""
+    """Made by the endpoint for each request. `opened` is the session that this request began; `status` the HTTP status of its answer."""
 
-    __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request", "session", "sessions")
+    __slots__ = ("_outlet", "_parked", "_stream", "caller", "message", "opened", "request", "session", "sessions", "status")
 
-    def __init__(self, request: Request, message: Message, outlet: Outlet, sessions: Sessions, session: Session | None) -> None:
+    def __init__(self, request: Request, message: Message, outlet: Reader, sessions: Sessions, session: Session | None) -> None:
         self.request = request
         self.caller = request.known_caller()
         self.message = message
         self.sessions = sessions
         self.session = session
         self.opened: Session | None = None
+        self.status = 200
         self._outlet = outlet
         self._stream: Stream | None = None
         self._parked: Peer | None = None
@@ -53,6 +55,8 @@ class Conversation:
             return  # nobody asked for it
         if method == "notifications/message" and self.message.modern and versions.META_LOG_LEVEL not in meta:
             return  # 2026-07-28: a client that names no level hears nothing
+        if method == "notifications/progress":
+            params["progressToken"] = meta["progressToken"]  # a request that was taken up again has another one
         self._push(notification_frame(method, params))
 
     def tell(self, method: str, params: dict[str, RawJson]) -> None:
@@ -68,9 +72,17 @@ class Conversation:
         """A server's request to the client. Raises UpstreamError when it cannot be asked."""
         if self.session is None:
             raise UpstreamError("The server asks for input, which a client without a session cannot be asked for", executed="unknown")
+        if not self._takes_streams:
+            raise UpstreamError("The server asks for input, and the client's Accept header has no text/event-stream", executed="unknown")
         return await self.session.ask(self._own_stream(self.session), method, params)
 
+    @property
+    def _takes_streams(self) -> bool:
+        return EVENTS in self.request.headers.get(b"accept", b"")
+
     def _push(self, frame: bytes) -> None:
+        if not self._takes_streams:
+            return
         if self.session is None:
             self._outlet.push(frame)
         else:
@@ -80,12 +92,29 @@ class Conversation:
         if self._stream is None:
             self._stream = session.stream()
             self._stream.own = self._stream.outlet = self._outlet
+            priming = self._stream.priming(session.version)
+            if priming:
+                self._outlet.push(priming)
         return self._stream
 
     def last(self, frame: bytes) -> bytes:
         """The answer as the last frame of the stream, kept for a client that takes it up again."""
         whole = sse_message(frame)
         return whole if self._stream is None else self._stream.finish(whole)
+
+    def prefers_stream(self) -> bool:
+        """Whether this client of a session names event streams before plain JSON, or alone, so that an answer is one."""
+        if self.session is None:
+            return False
+        accept = self.request.headers.get(b"accept", b"")
+        at, plain = accept.find(EVENTS), accept.find(JSON_TYPE)
+        return at >= 0 and not 0 <= plain < at
+
+    def streamed(self, frame: bytes) -> bytes:
+        """The answer of a request that told nothing before, as a whole event stream."""
+        assert self.session is not None
+        stream = self.session.stream()
+        return stream.priming(self.session.version) + stream.finish(sse_message(frame))
 
     def close(self) -> None:
         """The request is over."""

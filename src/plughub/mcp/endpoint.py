@@ -1,36 +1,36 @@
-"""One POST in, one answer out: `/mcp` for everything a caller may see, `/servers/{uuid}/mcp` for one server, transparent.
+"""One POST in, one answer out: `/mcp` for everything a caller may see, `/mcp/{profile_slug}` for one profile, `/servers/{uuid}/mcp` for
+one server, transparent.
 
 Both eras on one address: a request that names a modern revision is stateless, all else is answered the handshake way. A client of
 the handshake revisions gets a session from `initialize`; one that does not send its id back is answered all the same, as far as that
 goes without one.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
+from plughub.cluster.limits import Header
 from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import AUTHENTICATED, Route
 from plughub.door.shapes import RpcRequest, RpcResponse
 from plughub.door.stream import Outlet
 from plughub.gateway.hub import Hub
-from plughub.kit.errors import HeaderMismatch, HubError, Malformed, MethodNotAllowed, MethodNotFound, RequestCancelled, ServerNotFound
-from plughub.kit.ids import parse_uuid
+from plughub.kit.errors import HeaderMismatch, HubError, MethodNotAllowed
+from plughub.mcp.batches import Batches, is_batch
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.everything import Everything
 from plughub.mcp.listen import attend, farewell
-from plughub.mcp.methods import FORWARD, METHODS, Method
+from plughub.mcp.methods import Method
+from plughub.mcp.profile import OneProfile
 from plughub.mcp.render import error_headers, error_object, http_status
-from plughub.mcp.sessions import Session, Sessions, Stream
-from plughub.mcp.views import ONE_SERVER_PATH, OneServer, View
+from plughub.mcp.running import cancellable, method_of, require_event_stream, tell
+from plughub.mcp.sessions import SESSION_ID, Session, Sessions, Stream
+from plughub.mcp.views import ONE_PROFILE_PATH, ONE_SERVER_PATH, OneServer, View, one_server
 from plughub.protocol import versions
-from plughub.protocol.envelope import Notification, check_modern, classify, error_frame
 from plughub.protocol.envelope import Request as Message
-from plughub.protocol.envelope import Response as Reply
-from plughub.upstream.target import Answer
+from plughub.protocol.envelope import check_modern, classify, error_frame
 
 _SPELLED = {name.lower().encode(): name for name in ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")}
 _MIRRORED = tuple(_SPELLED)
-SESSION_ID = b"mcp-session-id"
 _NO_SESSION = "GET and DELETE are for clients of the handshake revisions, and name their session"
 
 
@@ -41,6 +41,7 @@ class McpDoor:
         self._hub = hub
         self._sessions = sessions
         self._everything = Everything(hub)
+        self._batches = Batches(hub, sessions)
 
     async def everything(self, request: Request) -> None:
         """POST /mcp"""
@@ -66,19 +67,32 @@ class McpDoor:
         """DELETE /servers/{uuid}/mcp"""
         await self._leave(request, await self._server(request))
 
+    async def one_profile(self, request: Request) -> None:
+        """POST /mcp/{profile_slug}"""
+        await self._handle(request, await self._profile(request))
+
+    async def listen_to_one_profile(self, request: Request) -> None:
+        """GET /mcp/{profile_slug}"""
+        await self._listen(request, await self._profile(request))
+
+    async def leave_one_profile(self, request: Request) -> None:
+        """DELETE /mcp/{profile_slug}"""
+        await self._leave(request, await self._profile(request))
+
     async def _server(self, request: Request) -> OneServer:
-        server_id = parse_uuid(request.values[0])
-        if server_id is None:
-            raise ServerNotFound
-        caller = request.known_caller()
-        target = self._hub.servers.find(caller, server_id) or await self._hub.exchange.target(caller, server_id)
-        request.server_id = server_id
-        return OneServer(self._hub, target)
+        return await one_server(self._hub, request, request.values[0])
+
+    async def _profile(self, request: Request) -> OneProfile:
+        caller, slug, profiles = request.known_caller(), request.values[0], self._hub.profiles
+        return OneProfile(self._hub, profiles.find(caller, slug) or await profiles.resolve(caller, slug))
 
     # ---- POST
 
     async def _handle(self, request: Request, view: View) -> None:
         body = await request.json_body(self._hub.settings.max_body_bytes)
+        if is_batch(body):
+            await self._batches.answer(request, view, body)
+            return
         message = classify(request.headers, body)
         modern = isinstance(message, Message) and message.modern
         session_id = None if modern else request.headers.get(SESSION_ID)
@@ -87,29 +101,35 @@ class McpDoor:
             await self._ask(request, view, message, session)
             return
         if session is not None:
-            _tell(session, message)
+            tell(session, message)
         await request.respond(202, b"")
 
     async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
         outlet = Outlet(request, self._hub.streams)
         talk = Conversation(request, message, outlet, self._sessions, session)
-        status, extra = 200, None
         try:
-            frame = await self._run(request, view, talk, outlet)
-            if talk.opened is not None:
-                extra = [(SESSION_ID, talk.opened.id.encode())]
-        except HubError as error:
-            request.error = error
-            frame, status = error_frame(message.id, error_object(error, request.id)), http_status(error, modern=message.modern)
-            extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
-        try:
+            frame, extra = await self._answer(request, view, talk, outlet)
             if outlet.open:
                 await outlet.end(talk.last(frame))
+            elif talk.status == 200 and talk.prefers_stream():
+                await request.respond_events(talk.streamed(frame), extra)
             else:
-                await request.respond(status, frame, extra=extra)
+                await request.respond(talk.status, frame, extra=extra)
         finally:
             talk.close()
             outlet.close()
+
+    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> tuple[bytes, list[Header] | None]:
+        """Frame and headers of the answer; its status is the conversation's."""
+        message = talk.message
+        try:
+            frame = await self._run(request, view, talk, outlet)
+        except HubError as error:
+            request.error = error
+            talk.status = http_status(error, modern=message.modern)
+            extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
+            return error_frame(message.id, error_object(error, request.id)), extra
+        return frame, None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
 
     async def _run(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> bytes:
         message = talk.message
@@ -118,21 +138,18 @@ class McpDoor:
             if doubled is not None:
                 raise HeaderMismatch(f"{_SPELLED[doubled]} header appears more than once")
             check_modern(request.headers, message)
-        request.rpc = message.method
-        method = _method_of(view, message)
-        request.needed = method.scope
-        if method.scope != AUTHENTICATED:
-            talk.caller.require(method.scope)
+        method = method_of(request, view, talk)
         if method.rests:
             return await self._rest(view, talk, outlet, method)
         if method.cost:
             self._hub.admission.charge(request, talk.caller, method.cost)
         # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation"): a notification is.
         work = outlet.run(method.handler(view, talk), leaving_cancels=message.modern)
-        return await work if talk.session is None else await _cancellable(talk.session, message.id, work)
+        return await cancellable(talk.session, message.id, work)
 
     async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
         """A stream until its client leaves. Whatever else ends it, it ends in good order."""
+        require_event_stream(talk.request)
         self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
         outlet.rest()
         try:
@@ -148,8 +165,7 @@ class McpDoor:
         session_id = request.headers.get(SESSION_ID)
         if session_id is None or request.headers.get(b"mcp-protocol-version", b"").decode("latin-1") in versions.MODERN:
             raise MethodNotAllowed(_NO_SESSION, headers={"allow": "POST"})
-        if b"text/event-stream" not in request.headers.get(b"accept", b""):
-            raise Malformed("A stream of messages is asked for with Accept: text/event-stream")
+        require_event_stream(request)
         caller = request.known_caller()
         caller.require("execute:tools")
         session = self._sessions.get(caller, session_id, view.door)
@@ -181,37 +197,6 @@ class McpDoor:
         await request.respond(204, b"")
 
 
-def _method_of(view: View, message: Message) -> Method:
-    method = METHODS.get(message.method, FORWARD)
-    if (method.era is not None and (method.era == "modern") != message.modern) or (method is FORWARD and not view.forwards(message.method)):
-        raise MethodNotFound(f"Method not found: {message.method[:100]}")
-    return method
-
-
-async def _cancellable(session: Session, id_: bytes, work: Awaitable[bytes]) -> bytes:
-    """Await `work`; the client may cancel it by the id of its request. Raises RequestCancelled."""
-    task = asyncio.current_task()
-    assert task is not None
-    session.calls[id_] = task
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if session.calls.get(id_) is task:
-            raise
-        task.uncancel()
-        raise RequestCancelled from None
-    finally:
-        session.calls.pop(id_, None)
-
-
-def _tell(session: Session, message: Notification | Reply) -> None:
-    """What a client says without asking."""
-    if isinstance(message, Reply):
-        session.answered(message.id, Answer(message.result, message.error))
-    elif message.method == "notifications/cancelled":
-        session.cancel(message.params.get("requestId", b""))
-
-
 def _stream_of(session: Session, event_id: str) -> tuple[Stream, int]:
     """The stream to read: that of the event which the client saw last, else the session's own."""
     if event_id:
@@ -231,14 +216,17 @@ def _priming(session: Session, stream: Stream, after: int) -> bytes:
 def routes(hub: Hub, sessions: Sessions) -> list[Route]:
     """The rows. Scope and cost of a message are its method's, so the row itself asks only for a key and counts nothing."""
     door = McpDoor(hub, sessions)
-    one = ONE_SERVER_PATH
+    one, profile = ONE_SERVER_PATH, ONE_PROFILE_PATH
     return [
         _post("/mcp", door.everything, "MCP: every server the key may use"),
         _post(one, door.one_server, "MCP: one server, transparent"),
+        _post(profile, door.one_profile, "MCP: one profile"),
         _row("GET", "/mcp", door.listen_to_everything, "MCP: the stream of a session"),
         _row("GET", one, door.listen_to_one_server, "MCP: the stream of a session with one server"),
+        _row("GET", profile, door.listen_to_one_profile, "MCP: the stream of a session with one profile"),
         _row("DELETE", "/mcp", door.leave_everything, "MCP: end a session"),
         _row("DELETE", one, door.leave_one_server, "MCP: end a session with one server"),
+        _row("DELETE", profile, door.leave_one_profile, "MCP: end a session with one profile"),
     ]
 
 

@@ -7,7 +7,7 @@ import msgspec
 from plughub import __version__
 from plughub.gateway.exchange import Exchanged
 from plughub.gateway.hub import Hub
-from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Kind
+from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Item, Kind
 from plughub.gateway.names import aggregate_uri, split_name, split_uri
 from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidParams, MethodNotFound, ToolNotFound
@@ -32,6 +32,7 @@ class Everything:
 
     door = ""
     one: str | None = None
+    grows = True
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -61,6 +62,18 @@ class Everything:
         """The servers behind this door."""
         return await self.hub.servers.list_visible(talk.caller)
 
+    async def _find(self, talk: Conversation, slug: str) -> Target | None:
+        """The server of that slug, if it is behind this door."""
+        return await self.hub.servers.find_slug(talk.caller, slug)
+
+    def _shown(self, kind: Kind, target: Target, items: Sequence[Item]) -> Sequence[Item]:
+        """What this door shows of a server's items."""
+        return items
+
+    async def _resolve(self, talk: Conversation, kind: Kind, target: Target, tail: str, whole: str) -> str:
+        """The server's own name of what this door shows as `whole`. Raises ToolNotFound."""
+        return await self.hub.catalog.resolve(kind, talk.caller, target, tail, whole)
+
     async def server_ids(self, caller: Caller) -> Iterable[str]:
         """All that the caller may use."""
         return [target.server_id for target in await self.hub.servers.list_visible(caller)]
@@ -76,7 +89,7 @@ class Everything:
 
     async def _list(self, talk: Conversation, kind: Kind) -> Exchanged:
         """All items in one page; when nothing could be had because servers failed, that is the error."""
-        items, failures = await self.hub.catalog.aggregated(kind, talk.caller, await self.targets(talk))
+        items, failures = await self.hub.catalog.aggregated(kind, talk.caller, await self.targets(talk), self._shown)
         parts: dict[str, RawJson] = {kind.member: b"[" + b",".join(items) + b"]"}
         if failures:
             parts["_meta"] = msgspec.json.encode({FAILURES_META: [failure.shown() for failure in failures]})
@@ -95,10 +108,10 @@ class Everything:
 
     async def _own_name(self, talk: Conversation, kind: Kind, what: str, whole: str) -> tuple[Target, str]:
         split = split_name(whole)
-        target = await self.hub.servers.find_slug(talk.caller, split[0]) if split is not None else None
+        target = await self._find(talk, split[0]) if split is not None else None
         if split is None or target is None:
             raise ToolNotFound(f"Unknown {what}: {whole[:200]}", tool=whole[:200])
-        return target, await self.hub.catalog.resolve(kind, talk.caller, target, split[1], whole)
+        return target, await self._resolve(talk, kind, target, split[1], whole)
 
     async def _read(self, talk: Conversation) -> Exchanged:
         """The resource of the server that its URI names; a URI as it stands in a tool's result is looked for in all lists."""
@@ -114,7 +127,7 @@ class Everything:
     async def _own_uri(self, talk: Conversation, uri: str) -> tuple[Target | None, str]:
         split = split_uri(uri)
         if split is not None:
-            return await self.hub.servers.find_slug(talk.caller, split[0]), split[1]
+            return await self._find(talk, split[0]), split[1]
         owners = await self.hub.catalog.find_owner(talk.caller, await self.targets(talk), uri)
         if len(owners) > 1:
             names = ", ".join(aggregate_uri(owner.slug, uri) for owner in owners)

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 import msgspec
 
 from plughub.bridge.results import error_for, result_for
-from plughub.bridge.rounds import MAY_ASK, STATE
+from plughub.bridge.rounds import MAY_ASK, STATE, read_url_needed, write_input_required
 from plughub.door.routes import AUTHENTICATED
 from plughub.gateway.exchange import Exchanged
-from plughub.kit.errors import InvalidParams
+from plughub.gateway.parked import Turn
+from plughub.kit.errors import InvalidParams, MissingCapability
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.listen import LOG_LEVELS, listen, subscribe, unsubscribe
+from plughub.mcp.render import status_of
 from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
-from plughub.protocol.facts import Era
+from plughub.protocol.facts import Era, lacking
 from plughub.upstream.target import Facts, Notify, Question, RawJson
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -85,28 +87,55 @@ async def set_level(view: View, talk: Conversation) -> bytes:
 async def forward(view: View, talk: Conversation) -> bytes:
     """Whatever else there is: the server's to answer."""
     message = talk.message
-    if message.modern and message.method in MAY_ASK and (STATE in message.params or talk.peer().particular):
-        done = await _ask_with_patience(view, talk)
-    else:
-        done = await view.ask(talk)
+    may_ask = message.modern and message.method in MAY_ASK and talk.peer().particular
+    done = await (_ask_with_patience(view, talk, may_ask=may_ask) if may_ask or STATE in message.params else view.ask(talk))
     if done.answer.result is None:
+        needed = _pages_needed(talk, done)
+        if needed is not None:
+            return response_frame(message.id, needed)
         error = done.answer.error or b'{"code":-32603,"message":"The server sent neither result nor error"}'
-        return error_frame(message.id, error_for(error, message.method, done.facts, modern_client=message.modern))
+        error = error_for(error, message.method, done.facts, modern_client=message.modern)
+        if message.modern:
+            talk.status = status_of(error)
+        return error_frame(message.id, error)
     return response_frame(message.id, result_for(done.answer.result, message.method, done.facts, modern_client=message.modern))
 
 
-async def _ask_with_patience(view: View, talk: Conversation) -> Exchanged:
-    """A request whose server, if it is one of an older revision, may ask its client of 2026-07-28 something on the way."""
+async def _ask_with_patience(view: View, talk: Conversation, *, may_ask: bool) -> Exchanged:
+    """A request that comes back to one that waits; or whose server, being one of an older revision, may ask its client of 2026-07-28."""
     message, parking = talk.message, view.hub.parking
-    resumed = await parking.resume(talk.caller, view.door, message.method, message.params, talk.notify)
+    turn = Turn(talk.caller, view.door, message.method, message.params, talk.notify, message.modern)
+
+    async def allowed(server_id: str) -> None:
+        await view.hub.exchange.target(talk.caller, server_id)
+        talk.request.server_id = server_id
+
+    resumed = await parking.resume(turn, allowed)
     if resumed is not None:
         return resumed
+    if not may_ask:
+        return await view.ask(talk)
 
     async def work(notify: Notify, ask: Question) -> Exchanged:
         talk.park(notify, ask)
         return await view.ask(talk)
 
-    return await parking.begin(talk.caller, view.door, message.method, message.params, talk.notify, work)
+    request = talk.request
+    return await parking.begin(turn, work, lambda: request.server_id)
+
+
+def _pages_needed(talk: Conversation, done: Exchanged) -> RawJson | None:
+    """An older server's -32042 as 2026-07-28 says it: pages to go to, after which the client sends its request again."""
+    message, error = talk.message, done.answer.error
+    if not message.modern or done.facts.era == "modern" or error is None or message.method not in MAY_ASK:
+        return None
+    pages = read_url_needed(error)
+    capabilities = message.meta.get(versions.META_CAPABILITIES, b"")
+    for page in pages.values():
+        lacks = lacking(capabilities, page.method, page.params)
+        if lacks is not None:
+            raise MissingCapability(requiredCapabilities=lacks)
+    return write_input_required(pages, None) if pages else None
 
 
 FORWARD = Method("execute:tools", 1, forward)

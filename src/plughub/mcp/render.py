@@ -1,7 +1,8 @@
 """Errors as JSON-RPC over HTTP.
 
 Before a message is understood, and for what concerns the credential, HTTP carries the status. What concerns the call itself is a
-JSON-RPC error in a 200, as MCP clients expect. Numbers: the protocol's own where it has one, else the HTTP status that the same
+JSON-RPC error in a 200, as MCP clients expect; on 2026-07-28 the numbers that have a status of their own there carry it, whoever
+gave them, the hub or the server. Numbers: the protocol's own where it has one, else the HTTP status that the same
 error has on `/api` (JSON-RPC leaves all numbers outside -32768..-32000 to the application).
 """
 
@@ -12,6 +13,7 @@ import msgspec
 from plughub.cluster.limits import Header
 from plughub.door.dispatch import Rendered, Renderer
 from plughub.door.request import JSON, Request
+from plughub.gateway.lists import code_of
 from plughub.kit.errors import (
     Conflict,
     Forbidden,
@@ -26,7 +28,10 @@ from plughub.kit.errors import (
 )
 
 _IN_THE_CALL = (UpstreamError, UpstreamTimeout, Unavailable, Conflict, ToolNotFound)
+# MCP 2026-07-28 "Transports", "Versioning", and what its reference server makes of the rest.
+_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 MCP_SCOPE = "execute:tools"
+_PARAMETER = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[/0-9A-Za-z-]+")
 
 
@@ -39,11 +44,16 @@ def error_object(error: HubError, request_id: str) -> bytes:
 
 def http_status(error: HubError, *, modern: bool) -> int:
     """The HTTP status of an error of a message that was understood."""
-    if isinstance(error, MethodNotFound):
-        return 404 if modern else 200
-    if isinstance(error, InvalidParams):
-        return error.status if modern else 200
+    if modern and error.jsonrpc in _STATUS:
+        return _STATUS[error.jsonrpc]
+    if isinstance(error, MethodNotFound | InvalidParams):
+        return 200
     return 200 if isinstance(error, _IN_THE_CALL) else error.status
+
+
+def status_of(error: bytes) -> int:
+    """The HTTP status of a server's own raw error, to a client of 2026-07-28."""
+    return _STATUS.get(code_of(error), 200)
 
 
 def renderer(public_url: str) -> Renderer:
@@ -69,7 +79,8 @@ def challenge(error: HubError, request: Request, public_url: str) -> bytes:
     host = request.headers.get(b"host", b"localhost").decode("latin-1")
     base = public_url.rstrip("/") or f"{request.scope.get('scheme', 'http')}://{host}"
     # Only a path that a header can hold; a segment is decoded by now, and may be anything.
-    path = request.route.path.replace("{uuid}", "".join(request.values)) if request.route is not None else "/mcp"
+    path = _PARAMETER.sub("".join(request.values), request.route.path) if request.route is not None else "/mcp"
+    path = path.removesuffix("/messages")
     metadata = f"{base}/.well-known/oauth-protected-resource{path if _PLAIN.fullmatch(path) else '/mcp'}"
     parts = [f'resource_metadata="{metadata}"', f'scope="{MCP_SCOPE}"']
     if isinstance(error, Forbidden):

@@ -10,9 +10,9 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from plughub.db.unit_of_work import Event
-from plughub.door.stream import Outlet
 from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
 from plughub.gateway.listening import Listener
 from plughub.kit.caller import Caller
@@ -21,10 +21,12 @@ from plughub.kit.errors import Conflict, HubError, NotFound, UpstreamError
 from plughub.protocol.envelope import cancelled_frame, request_frame, sse_message
 from plughub.upstream.target import Answer, RawJson
 
+SESSION_ID = b"mcp-session-id"
 MAX_STREAMS = 16
 MAX_FRAMES = 256
 MAX_FRAME_BYTES = 256 * 1024
 MAX_QUESTIONS = 64
+RETRY_MS = 1000
 _SWEEP_S = 30.0
 
 
@@ -36,17 +38,32 @@ class SessionNotFound(NotFound):
     hint = "Send initialize again"
 
 
+class Reader(Protocol):
+    """Where the frames of a stream go. `behind`: it is read so slowly that frames were lost."""
+
+    @property
+    def behind(self) -> bool: ...
+
+    def push(self, frame: bytes) -> None: ...
+
+    def stop(self, error: HubError) -> None: ...
+
+
 @dataclass(slots=True)
 class Stream:
     """One event stream of a session: its last frames, and who reads it just now."""
 
     number: int
-    own: Outlet | None = None  # of the request that it belongs to; the stream of GET has none
-    outlet: Outlet | None = None
+    own: Reader | None = None  # of the request that it belongs to; the stream of GET has none
+    outlet: Reader | None = None
     sent: int = 0
     kept_bytes: int = 0
     kept: deque[tuple[int, bytes]] = field(default_factory=deque)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def priming(self, version: str) -> bytes:
+        """What a request's stream begins with: an id to take it up from, and how long to wait before that; nothing before 2025-11-25."""
+        return b"id: %d-0\nretry: %d\ndata: \n\n" % (self.number, RETRY_MS) if version >= "2025-11-25" else b""
 
     def push(self, frame: bytes) -> None:
         """Number a message, keep it, and hand it to the reader."""
@@ -62,7 +79,7 @@ class Stream:
         self.over.set()
         return whole
 
-    def read_by(self, outlet: Outlet, after: int) -> None:
+    def read_by(self, outlet: Reader, after: int) -> None:
         """From now on `outlet` is the reader; it hears what came after that number."""
         if self.outlet is not None and self.outlet is not self.own:  # the request goes on without a reader
             self.outlet.stop(Conflict("The stream is read over another connection"))
@@ -204,12 +221,12 @@ class Session:
 class Sessions:
     """All sessions of this process, by the key that opened them. A listener of the database: they end with their key."""
 
-    def __init__(self, clock: Clock, *, idle_s: float, most_per_key: int) -> None:
+    def __init__(self, clock: Clock, *, idle_s: float, most_per_key: int, node: str) -> None:
         self._clock = clock
         self._idle_s = idle_s
         self._most = most_per_key
         self._by_key: dict[str, OrderedDict[str, Session]] = {}
-        self._node = secrets.token_hex(4)
+        self._node = node
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:

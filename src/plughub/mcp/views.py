@@ -1,28 +1,32 @@
 """What an MCP client can be connected to, as the methods see it; and one server."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Protocol
 
+from plughub.door.request import Request
 from plughub.gateway.exchange import Call, Exchanged
 from plughub.gateway.hub import Hub
+from plughub.gateway.lists import must_be_usable, usable
 from plughub.kit.caller import Caller
-from plughub.kit.errors import InvalidParams
+from plughub.kit.errors import HeaderMismatch, InvalidParams, ServerNotFound
+from plughub.kit.ids import parse_uuid
 from plughub.mcp.conversation import Conversation
 from plughub.protocol.envelope import NAME_MEMBER, text_of
 from plughub.upstream.target import Facts, RawJson, Target
 
 ONE_SERVER_PATH = "/servers/{uuid}/mcp"
-# The row of a call tells its door; this door has two paths.
-_TOLD = f'{{"path":"{ONE_SERVER_PATH}"}}'
+ONE_PROFILE_PATH = "/mcp/{profile_slug}"
 
 
 class View(Protocol):
     """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one. `one` is the server
-    when there is one alone."""
+    when there is one alone; `grows`: what is registered later is behind it too."""
 
     hub: Hub
     door: str
     one: str | None
+    grows: bool
 
     async def facts(self, talk: Conversation) -> Facts:
         """What it says of itself."""
@@ -49,9 +53,22 @@ def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, para
     return Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
 
 
+@cache
+def _told(path: str) -> str:
+    """What the row of a call says of its route: the row tells the door, and this door has several paths."""
+    return "{}" if path == "/mcp" else f'{{"path":"{path}"}}'
+
+
 async def run_tool(hub: Hub, talk: Conversation, target: Target, call: Call) -> Exchanged:
     """The exchange's `call_tool`; the request hears whether the row of the call was kept."""
     talk.request.tool = call.name
+    route = talk.request.route
+    call.told = "{}" if route is None else _told(route.path)
+    if talk.message.modern:
+        marks = await hub.catalog.check_headers(talk.caller, target, call, talk.request.headers)
+        doubled = talk.request.repeated(tuple(mark.key for mark in marks)) if marks else None
+        if doubled is not None:
+            raise HeaderMismatch(f"{doubled.decode()} header appears more than once")
     try:
         return await hub.exchange.call_tool(talk.caller, target, call)
     finally:
@@ -65,6 +82,7 @@ class OneServer:
         self.hub = hub
         self.door = target.server_id
         self.one: str | None = target.server_id
+        self.grows = False
         self._target = target
 
     async def facts(self, talk: Conversation) -> Facts:
@@ -94,9 +112,22 @@ class OneServer:
         name = name_in(talk) if message.method in NAME_MEMBER else None
         call = call_of(self.hub, talk, self._target, name, params)
         if message.method == "tools/call":
-            call.told = _TOLD
             return await run_tool(self.hub, talk, self._target, call)
-        return await self.hub.exchange.exchange(talk.caller, self._target, call)
+        done = await self.hub.exchange.exchange(talk.caller, self._target, call)
+        if message.method == "tools/list" and done.answer.result is not None and must_be_usable(self._target, done.facts):
+            done.answer.result = usable(done.answer.result)
+        return done
+
+
+async def one_server(hub: Hub, request: Request, uuid: str) -> OneServer:
+    """The view of the server of that id, for the request's caller. Raises ServerNotFound, NotPermitted."""
+    server_id = parse_uuid(uuid)
+    if server_id is None:
+        raise ServerNotFound
+    caller = request.known_caller()
+    target = hub.servers.find(caller, server_id) or await hub.exchange.target(caller, server_id)
+    request.server_id = server_id
+    return OneServer(hub, target)
 
 
 def name_in(talk: Conversation) -> str:

@@ -1,12 +1,11 @@
 """Decide what an MCP message over HTTP is, from its headers and its body alone (MCP 2026-07-28 "Transports", 2025-11-25 ditto).
 
 The rungs, first failure wins: readable JSON object; JSON-RPC 2.0; one message, not a batch; kind by its members; revision by
-header. Then, with the id known that the error must carry, for a modern request `check_modern`: the required headers and `_meta`,
-each compared with the body.
+header. Then, with the id known that the error must carry, for a modern request `check_modern`: the required `_meta`, the required
+headers, each compared with the body, and last whether the revision is spoken. Blanks around a header's value are no part of it.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ _NO_PARAMS: dict[str, bytes] = {}
 # Where the name stands that the Mcp-Name header repeats.
 NAME_MEMBER = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _B64_START, _B64_END = "=?base64?", "?="
+BLANKS = b" \t"
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def classify(headers: Headers, body: bytes) -> Message:
     method = text_of(raw_method, "method")
     raw_params = parts.get("params")
     params = members(raw_params) if raw_params is not None else _NO_PARAMS
-    version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+    version = header_of(headers, b"mcp-protocol-version")
     if id_ is None:
         return Notification(method, params, version or versions.ASSUMED)
     raw_id = id_
@@ -83,7 +83,8 @@ def classify(headers: Headers, body: bytes) -> Message:
         raise Malformed('"id" must be a string or a number')
     raw_meta = params.get("_meta")
     meta = members(raw_meta) if raw_meta is not None else _NO_PARAMS
-    modern = method != "initialize" and _is_modern(version, meta)
+    # A handshake begins the talk, whatever the header says; but where it says a revision that has none, that is meant.
+    modern = version in versions.MODERN if method == "initialize" else _is_modern(version, meta)
     return Request(raw_id, method, params, meta, version or versions.ASSUMED, modern)
 
 
@@ -93,31 +94,44 @@ def _is_modern(version: str, meta: Mapping[str, bytes]) -> bool:
 
 
 def check_modern(headers: Headers, request: Request) -> None:
-    """The duties of 2026-07-28: the header's revision is ours and the body's, method and name are repeated truly.
+    """The duties of 2026-07-28: revision, method and name are repeated truly, and the revision is ours.
 
     Raises HeaderMismatch, InvalidParams or UnsupportedVersion.
     """
-    version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
-    if not version:
-        raise HeaderMismatch("The MCP-Protocol-Version header is missing")
-    if version not in versions.MODERN:
-        raise UnsupportedVersion(supported=list(versions.MODERN), requested=version)
+    version = header_of(headers, b"mcp-protocol-version")
     stated = request.meta.get(versions.META_VERSION)
+    if stated is None and version not in versions.MODERN:
+        raise _unsupported(version)  # of whatever else that revision may want we know nothing
     if stated is None or versions.META_CAPABILITIES not in request.meta:
         missing = versions.META_VERSION if stated is None else versions.META_CAPABILITIES
         raise InvalidParams(f"params._meta lacks {missing}")
     if text_of(stated, versions.META_VERSION) != version:
-        raise HeaderMismatch("MCP-Protocol-Version header does not match the request body's protocolVersion")
-    if headers.get(b"mcp-method", b"").decode("latin-1") != request.method:
+        raise HeaderMismatch("MCP-Protocol-Version header is missing or does not match the request body's protocolVersion")
+    if header_of(headers, b"mcp-method") != request.method:
         raise HeaderMismatch("Mcp-Method header is missing or does not match the request body's method")
+    _check_name(headers, request)
+    if version not in versions.MODERN:
+        raise _unsupported(version)
+
+
+def _unsupported(version: str) -> UnsupportedVersion:
+    return UnsupportedVersion(supported=list(versions.MODERN), requested=version)
+
+
+def _check_name(headers: Headers, request: Request) -> None:
     member = NAME_MEMBER.get(request.method)
     if member is not None:
         name = request.params.get(member)
         header = headers.get(b"mcp-name")
         if name is None:
             raise InvalidParams(f"params.{member} is missing")
-        if header is None or decode_header(header) != text_of(name, member):
+        if header is None or decode_header(header.strip(BLANKS)) != text_of(name, member):
             raise HeaderMismatch(f"Mcp-Name header is missing or does not match params.{member}")
+
+
+def header_of(headers: Headers, name: bytes) -> str:
+    """A header's text without the blanks around it, which not every HTTP server takes off; empty when there is none."""
+    return headers.get(name, b"").strip(BLANKS).decode("latin-1")
 
 
 def text_of(raw: bytes, field: str) -> str:
@@ -134,9 +148,19 @@ def decode_header(value: bytes) -> str | None:
     if not (text.startswith(_B64_START) and text.endswith(_B64_END)):
         return text
     try:
-        return base64.b64decode(text[len(_B64_START) : -len(_B64_END)], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+        inner = text[len(_B64_START) : -len(_B64_END)]
+        plain = base64.b64decode(inner, validate=True)
+        # Of the ways to write the same bytes one alone counts, as everybody else who compares will have it.
+        return plain.decode() if base64.b64encode(plain).decode() == inner else None
+    except (ValueError, UnicodeDecodeError):
         return None
+
+
+def encode_header(text: str) -> bytes:
+    """A header's value: plain, or `=?base64?…?=` for what ASCII cannot say, or what would not arrive as it was sent."""
+    if text.isascii() and text.isprintable() and text == text.strip() and not text.startswith("=?"):
+        return text.encode("ascii")
+    return b"=?base64?" + base64.b64encode(text.encode("utf-8", "surrogatepass")) + b"?="
 
 
 def response_frame(id_: bytes, result: bytes) -> bytes:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 Era = Literal["legacy", "modern"]
 # A JSON value as bytes or msgspec.Raw (typed as bytes): it passes as it came.
 RawJson = bytes
@@ -20,3 +22,30 @@ class Facts:
     server_info: bytes
     instructions: bytes | None = None
     raw: bytes = b"{}"
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def declared(capabilities: RawJson) -> dict[str, RawJson]:
+    """The capabilities by name, raw; of what is no object, none."""
+    try:
+        return {name: bytes(value) for name, value in _members.decode(capabilities).items() if bytes(value) != b"null"}
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def lacking(capabilities: RawJson, method: str, params: RawJson) -> dict[str, object] | None:
+    """What a client would have had to declare to be asked this question, as a capabilities object; None when it did.
+
+    `elicitation` without a mode means forms (MCP 2025-11-25 "Elicitation", "Capabilities").
+    """
+    name = QUESTIONS[method]
+    found = declared(capabilities).get(name)
+    if name != "elicitation":
+        return {name: {}} if found is None else None
+    mode = "url" if declared(params).get("mode") == b'"url"' else "form"
+    modes = declared(found) if found is not None else {}
+    if mode in modes or (found is not None and mode == "form" and "url" not in modes):
+        return None
+    return {name: {mode: {}} if mode == "url" or modes else {}}

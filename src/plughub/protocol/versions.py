@@ -7,6 +7,8 @@ LATEST_LEGACY = LEGACY[0]
 LATEST = MODERN[0]
 # A request without the header comes from a revision that had none (MCP 2025-06-18, "Protocol Version Header").
 ASSUMED = "2025-03-26"
+# The one revision whose clients may send several messages at once.
+BATCHING = "2025-03-26"
 
 META = "io.modelcontextprotocol/"
 META_VERSION = META + "protocolVersion"

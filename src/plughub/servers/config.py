@@ -35,6 +35,8 @@ def masked(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def masked_url(url: str) -> str:
     """The url with `***` for its userinfo and for every value of its query (a part without `=` is a value)."""
+    if "@" not in url and "?" not in url:  # taking it apart costs as much as all else about a server in a list
+        return url
     parts = urlsplit(url)
     userinfo, at, address = parts.netloc.rpartition("@")
     query = "&".join(_masked_part(part) for part in parts.query.split("&")) if parts.query else ""
@@ -104,10 +106,13 @@ def dialled(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in TIMES}
 
 
-def slugify(name: str, taken: Collection[str]) -> str:
-    """`[a-z0-9]+(-[a-z0-9]+)*` of at most 24 characters made from a name, with -2, -3, … when it is taken."""
+def slugify(name: str, taken: Collection[str], otherwise: str = "server") -> str:
+    """`[a-z0-9]+(-[a-z0-9]+)*` of at most 24 characters made from a name, with -2, -3, … when it is taken.
+
+    `otherwise` stands for a name without a letter or digit of ASCII.
+    """
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    base = slug_base(re.sub(r"[^a-z0-9]+", "-", ascii_name), "") or "server"
+    base = slug_base(re.sub(r"[^a-z0-9]+", "-", ascii_name), "") or otherwise
     slug, number = base, 1
     while slug in taken:
         number += 1

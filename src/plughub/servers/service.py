@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -97,6 +98,9 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     config = checked_config(body.type, body.config)
     require_secrets_anew(before.config, config, patch.get("config", {}))
     config = unmasked(config, before.config)
+    if body.profile_uuid != before.profile_id:
+        # One after the other with who removes profiles: it may be this one.
+        await store.lock_space(uow, caller.space_id)
     after = replace(
         before,
         name=body.name,
@@ -135,8 +139,14 @@ async def delete_server(uow: UnitOfWork, caller: Caller, server_id: str) -> None
     """Remove a server; it leaves every key's grant. Raises NotFound, NotPermitted."""
     row = await _row(uow.connection, caller, server_id, lock=True)
     await store.delete_server(uow, server_id)
-    data: ServerChanged = {"server_uuid": server_id, "name": row["name"], "slug": row["slug"], "type": row["transport"]}
-    uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=data)
+    uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=_told(row))
+
+
+async def move_server(uow: UnitOfWork, caller: Caller, server_id: str, profile_id: str) -> None:
+    """Give a server another home, which is a profile of its space. Raises NotFound, NotPermitted."""
+    row = await _row(uow.connection, caller, server_id, lock=True)
+    await store.update_server(uow, server_id, {"profile_id": profile_id, "updated_at": uow.clock.time()})
+    uow.emit(SERVER_UPDATED, space_id=caller.space_id, server_id=server_id, data={**_told(row), "changed": ["profile_id"]})
 
 
 def require_whole_grant(caller: Caller) -> None:
@@ -178,6 +188,10 @@ def _emit(uow: UnitOfWork, name: str, server: Server, changed: list[str] | None 
     uow.emit(name, space_id=server.space_id, server_id=server.id, data=data)
 
 
+def _told(row: RowMapping) -> ServerChanged:
+    return {"server_uuid": row["id"], "name": row["name"], "slug": row["slug"], "type": row["transport"]}
+
+
 def _seal(sealer: Sealer, server_id: str, config: Mapping[str, Any]) -> bytes:
     return sealer.seal(json.dumps(config).encode(), config_aad(server_id))
 
@@ -192,5 +206,5 @@ def _opens(sealer: Sealer, row: RowMapping) -> bool:
 
 def _server(row: RowMapping, sealer: Sealer) -> Server:
     values = dict(row)
-    config = json.loads(sealer.open(values.pop("sealed_config"), config_aad(values["id"])))
+    config = msgspec.json.decode(sealer.open(values.pop("sealed_config"), config_aad(values["id"])))
     return Server(**values, config=config)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol
 
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.kit.waits import Waits
 from plughub.upstream import messages
 from plughub.upstream.messages import Ambiguous, Incoming, Unreadable
 from plughub.upstream.noise import NOTE_PRICE, price_of
@@ -31,13 +32,13 @@ class Wire(Protocol):
 class Call:
     """A request under way."""
 
-    __slots__ = ("future", "id", "peer", "timer")
+    __slots__ = ("future", "id", "peer", "timeout_s")
 
-    def __init__(self, id_: int, future: asyncio.Future[Answer], peer: Peer | None, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, id_: int, future: asyncio.Future[Answer], ask: Ask) -> None:
         self.id = id_
         self.future = future
-        self.peer = peer
-        self.timer = timer
+        self.peer = ask.peer
+        self.timeout_s = ask.timeout_s
 
 
 class Calls:
@@ -57,6 +58,7 @@ class Calls:
         self._most = most
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
+        self._waits: Waits[int] = Waits()
         self.questions = Questions(wire.tell, self._prolong)
 
     def require_room(self, waiting: int = 0) -> None:
@@ -68,22 +70,22 @@ class Calls:
         """A call with the next id; its answer, or its end after `timeout_s`, settles `Call.future`. Raises Unavailable (never sent)."""
         self.require_room()
         self.sent = id_ = self.sent + 1
-        timer = self._loop.call_later(timeout_s, self._expire, id_, ask.timeout_s)
-        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask.peer, timer)
+        self._waits.add(id_, self._loop.time() + timeout_s, self._expire)
+        call = self.pending[id_] = Call(id_, self._loop.create_future(), ask)
         return call
 
     def abandon(self, id_: int, reason: str) -> None:
         """Stop waiting for an answer and tell the server so."""
         call = self.pending.pop(id_, None)
         if call is not None:
-            call.timer.cancel()
+            self._waits.discard(id_)
             self._wire.tell(messages.write_cancelled(id_, reason))
 
     def fail(self, id_: int, error: HubError) -> None:
         """End a call with an error, if it is under way."""
         call = self.pending.pop(id_, None)
         if call is not None:
-            call.timer.cancel()
+            self._waits.discard(id_)
             if not call.future.done():
                 call.future.set_exception(error)
 
@@ -91,18 +93,20 @@ class Calls:
         """The stream is over: what is under way may have run."""
         for id_ in list(self.pending):
             self.fail(id_, UpstreamUnreachable(reason, executed="unknown"))
+        self._waits.close()
+        self.questions.cancel_all()
         for future in self.resting.values():
             if not future.done():
                 future.set_exception(UpstreamUnreachable(reason, executed="unknown"))
                 future.exception()  # whoever listened may be gone too
         self.resting.clear()
 
-    def _expire(self, id_: int, timeout_s: float) -> None:
+    def _expire(self, id_: int) -> None:
         call = self.pending.get(id_)
         if call is not None:
             self.abandon(id_, "timeout")
             if not call.future.done():
-                call.future.set_exception(UpstreamTimeout(f"MCP server did not respond within {timeout_s:g} s"))
+                call.future.set_exception(UpstreamTimeout(f"MCP server did not respond within {call.timeout_s:g} s"))
 
     # ---- hearing
 
@@ -166,7 +170,7 @@ class Calls:
                 return
             self._on_stranger(message)
             return
-        call.timer.cancel()
+        self._waits.discard(call.id)
         if call.future.done():
             return
         try:
@@ -196,7 +200,10 @@ class Calls:
     def _on_method(self, message: Incoming, size: int) -> None:
         self._wire.spend(price_of(size))
         if message.id is not messages.UNSET:
-            self.questions.hear(message, self._only_peer())
+            call = self._asker(message.method or "")
+            # Roots are asked for as soon as a server knows of its client; all else belongs to a call.
+            peer = call.peer if call is not None else self._wire.peer if message.method == "roots/list" else None
+            self.questions.hear(message, peer, lambda error: None if call is None else self._refuse(call, error))
             return
         if message.method == "notifications/cancelled":
             self.questions.cancel(bytes(message.params))
@@ -227,8 +234,21 @@ class Calls:
         call = next(iter(self.pending.values()), None)
         return self._wire.peer if call is None or call.peer is None else call.peer
 
+    def _asker(self, method: str) -> Call | None:
+        """The call that a question most likely belongs to: the only one. Roots are asked for whatever call there is."""
+        calls = [call for call in self.pending.values() if call.peer is not None]
+        return calls[0] if len(calls) == 1 and (self._wire.peer is not None or method != "roots/list") else None
+
+    def _refuse(self, call: Call, error: HubError) -> None:
+        """End a call whose server asks for what its client cannot be asked."""
+        self.abandon(call.id, error.text)
+        if not call.future.done():
+            call.future.set_exception(error)
+
     def _prolong(self, seconds: float) -> None:
-        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        """A client is asked, or has answered: what is under way may take so much longer than its own time, from now on.
+
+        Only a lent connection gets here, with one call.
+        """
         for call in self.pending.values():
-            call.timer.cancel()
-            call.timer = self._loop.call_later(seconds, self._expire, call.id, seconds)
+            self._waits.add(call.id, self._loop.time() + seconds + call.timeout_s, self._expire)

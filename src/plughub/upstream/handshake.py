@@ -127,6 +127,11 @@ def supported_of(error: RpcError) -> list[str]:
         return []
 
 
+def names_ours(error: RpcError) -> bool:
+    """Whether a refusal names a modern revision that we speak: asked once more at it, even if that is the one it was asked at."""
+    return error.code == UNSUPPORTED_VERSION and any(version in versions.MODERN for version in supported_of(error))
+
+
 def refused_facts(error: RpcError, redact: Redactor) -> None:
     """A modern server that refused `server/discover`: raise, unless it names a legacy revision to go on with."""
     if error.code in MODERN_ERRORS:

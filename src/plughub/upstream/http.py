@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
+from plughub.kit.waits import Waits
+from plughub.protocol.envelope import encode_header
 from plughub.protocol.sse import SseEvent
 from plughub.settings import Settings
 from plughub.upstream import handshake, messages
 from plughub.upstream.backoff import FIRST_S
-from plughub.upstream.http_address import Address, address_of, header_text, refusal
+from plughub.upstream.http_address import Address, address_of, refusal
 from plughub.upstream.http_beside import Beside
 from plughub.upstream.http_connection import LINGER_S, Exchange, HttpConnection
 from plughub.upstream.http_connections import Connections
@@ -36,7 +38,7 @@ _FORGOT = re.compile(rb"session|protocol.?version", re.IGNORECASE)
 class HttpCall(Exchange):
     """An exchange that asks something: it ends with the answer, not with the response."""
 
-    __slots__ = ("answer", "ask", "id", "resumed", "timer", "until")
+    __slots__ = ("answer", "ask", "id", "resumed", "until")
 
     def __init__(
         self,
@@ -44,14 +46,12 @@ class HttpCall(Exchange):
         done: asyncio.Future[None],
         on_event: Callable[[Exchange, SseEvent], None],
         ask: Ask,
-        timer: asyncio.TimerHandle,
         until: float,
     ) -> None:
         super().__init__(done, on_event)
         self.id = id_
         self.ask = ask
         self.answer: Answer | None = None
-        self.timer = timer
         self.until = until
         self.resumed = False  # it takes up what another exchange of the same id has begun
 
@@ -90,6 +90,7 @@ class HttpUpstream:
         self._session: bytes | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._calls: dict[int, HttpCall] = {}
+        self._waits: Waits[int] = Waits()
         self._beside = Beside(self.connections, self._note)
         self.peer: Peer | None = None
         self.watching = Watching(self)
@@ -123,16 +124,22 @@ class HttpUpstream:
 
     async def _discover(self, timeout_s: float) -> Facts | None:
         """`server/discover`; None when the server is of an older era."""
+        until = self._loop.time() + timeout_s
         self._set_era(b"2026-07-28", None, messages.MODERN_META)
-        call = await self._ask(handshake.discover_ask(timeout_s), self._loop.time() + timeout_s)
-        if call.status in (401, 403) or 300 <= call.status < 400:
-            raise self._refused(call)
-        try:
-            answer = self._answer_of(call)
-        except UpstreamUnreachable:
-            return None
-        if answer.error is not None and call.status == 400:
-            handshake.refused_facts(handshake.error_of(answer), self._redact)
+        for again in (False, True):
+            call = await self._ask(handshake.discover_ask(timeout_s), until)
+            if call.status in (401, 403) or 300 <= call.status < 400:
+                raise self._refused(call)
+            try:
+                answer = self._answer_of(call)
+            except UpstreamUnreachable:
+                return None
+            if answer.error is None or call.status != 400:
+                break
+            error = handshake.error_of(answer)
+            if again or not handshake.names_ours(error):
+                handshake.refused_facts(error, self._redact)
+                break
         return handshake.modern_facts(answer)
 
     async def _initialize(self, timeout_s: float) -> Facts:
@@ -235,16 +242,17 @@ class HttpUpstream:
         body = messages.write_request(id_, ask, self._meta)
         head = self._head
         if self._meta:
-            head += b"Mcp-Method: %b\r\n" % header_text(ask.method)
+            head += b"Mcp-Method: %b\r\n" % encode_header(ask.method)
             if ask.name is not None:
-                head += b"Mcp-Name: %b\r\n" % header_text(ask.name)
+                head += b"Mcp-Name: %b\r\n" % encode_header(ask.name)
+            head += ask.headers
         call = self._call(id_, ask, until)
         connection.send(call, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         return call
 
     def _call(self, id_: int, ask: Ask, until: float) -> HttpCall:
-        timer = self._loop.call_at(until, self._expire, id_)
-        call = self._calls[id_] = HttpCall(id_, self._loop.create_future(), self._on_event, ask, timer, until)
+        self._waits.add(id_, until, self._expire)
+        call = self._calls[id_] = HttpCall(id_, self._loop.create_future(), self._on_event, ask, until)
         return call
 
     async def _answered(self, call: HttpCall) -> HttpCall:
@@ -275,7 +283,7 @@ class HttpUpstream:
                 connection = self.connections.take() or await self._connect(call.ask, call.until)
                 connection.send(call, self._get(b"Last-Event-ID: %b\r\n" % last_id))
         except BaseException:
-            call.timer.cancel()
+            self._waits.discard(call.id)
             del self._calls[call.id]
             self._abandon(call, "the caller went away")
             raise
@@ -297,7 +305,7 @@ class HttpUpstream:
             self._abandon(call, "the caller went away")
             raise
         finally:
-            call.timer.cancel()
+            self._waits.discard(call.id)
             del self._calls[call.id]
 
     async def _connect(self, ask: Ask, until: float) -> HttpConnection:
@@ -317,15 +325,25 @@ class HttpUpstream:
             call.fail(UpstreamTimeout(f"MCP server did not respond within {call.ask.timeout_s:g} s"))
 
     def _prolong(self, seconds: float) -> None:
-        """A client is asked: what is under way may take so much longer. Only a lent connection gets here, with one call."""
+        """A client is asked, or has answered: see `calls.Calls`. Only a lent connection gets here, with one call."""
         for call in self._calls.values():
-            call.timer.cancel()
             call.until = self._loop.time() + seconds + call.ask.timeout_s
-            call.timer = self._loop.call_at(call.until, self._expire, call.id)
+            self._waits.add(call.id, call.until, self._expire)
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self._questions.cancel_all()
+        return await self._questions.rest()
+
+    def _refuse_all(self, error: HubError) -> None:
+        """A question on the server's own stream carries no link to a call; of a lent connection there is one at most."""
+        for call in list(self._calls.values()):
+            self._refuse(call, error)
+
+    def _refuse(self, call: HttpCall, error: HubError) -> None:
+        """End a call whose server asks for what its client cannot be asked."""
+        if not call.done.done():
+            self._abandon(call, error.text)
+            call.fail(error)
 
     def _abandon(self, call: HttpCall, reason: str) -> None:
         """Give a call up. On 2026-07-28 the closed stream says so; before it a disconnect says nothing, a notification does."""
@@ -366,7 +384,7 @@ class HttpUpstream:
             if call is not None:
                 self._on_message(call, message)
         elif message.id is not messages.UNSET:
-            self._questions.hear(message, self.peer)
+            self._questions.hear(message, self.peer, self._refuse_all)
         elif message.method == "notifications/cancelled":
             self._questions.cancel(bytes(message.params))
         else:
@@ -401,7 +419,7 @@ class HttpUpstream:
             call.complete()
             self._loop.call_later(LINGER_S, call.release)
         elif message.id is not messages.UNSET:
-            self._questions.hear(message, call.ask.peer or self.peer)
+            self._questions.hear(message, None if call.done.done() else call.ask.peer or self.peer, lambda error: self._refuse(call, error))
         elif message.method == "notifications/cancelled":
             self._questions.cancel(bytes(message.params))
         elif call.ask.peer is not None:
@@ -470,6 +488,7 @@ class HttpUpstream:
         """No further calls; those under way may finish, then the connections close."""
         if self.ended is None:
             self.ended = reason
+            self._questions.cancel_all()
             self.watching.stop()
             self._on_end(self, reason)
             if not self.in_flight:

@@ -107,19 +107,12 @@ def endpoint_path(url: str, reference: bytes, redact: Redactor) -> bytes:
 def _header_lines(headers: Mapping[str, str]) -> list[str]:
     lines = []
     for name, value in headers.items():
-        if name.lower() in OURS:
+        if name.lower() in OURS or name.lower().startswith("mcp-param-"):
             continue
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise UpstreamUnreachable(f"the configured header {name[:40]!r} holds characters that a header must not have", executed="no")
         lines.append(f"{name}: {value.strip()}")
     return lines
-
-
-def header_text(text: str) -> bytes:
-    """A header's value; what ASCII cannot say as `=?base64?…?=` (MCP 2026-07-28 "Transports")."""
-    if text.isascii() and text.isprintable() and text == text.strip() and not text.startswith("=?"):
-        return text.encode("ascii")
-    return b"=?base64?" + base64.b64encode(text.encode("utf-8", "surrogatepass")) + b"?="
 
 
 def pointing(location: bytes, redact: Redactor) -> str:

@@ -2,17 +2,19 @@
 
 Such a server learns at the handshake what its client can be asked, and nothing in its questions says which call they belong to. So
 a client that declared anything gets a connection that knows of it, for one call at a time; afterwards the connection waits for the
-next client that declared the same. One whose client has roots, which servers keep, serves that client alone.
+next client that declared the same. One whose client has roots, which servers keep, serves that client alone. One whose call did not
+come to an answer serves nobody any more: what its server still has to say about that call is for nobody else's ears.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
-from plughub.kit.errors import HubError, Unavailable
-from plughub.upstream.target import Answer, Ask, Facts, Peer
+from plughub.kit.errors import HubError, Unavailable, UpstreamUnreachable
+from plughub.protocol.facts import declared
+from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson
 
 MOST = 16
 _Key = tuple[bytes, str]
@@ -28,12 +30,24 @@ class Lendable(Protocol):
     async def request(self, ask: Ask) -> Answer:
         """See `target.Upstream`."""
 
-    def rest(self) -> None:
-        """The client has gone: what it was still asked is void."""
+    async def rest(self) -> bool:
+        """The client has gone: what it was still asked is void. Whether there was no such thing."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A connection and the level that it was told to log at; `since` when it is idle, of the loop's time."""
+
+    connection: Lendable
+    level: RawJson | None = None
+    since: float = 0.0
 
 
 class Lending:
-    """The connections of one server; at most `most`, idle ones ended after `idle_s`. `connect(peer)` makes one, `end` ends one."""
+    """The connections of one server; at most `most`, and whoever waits for one gets it in the order of coming.
+
+    `connect(peer)` makes one, `end` ends one.
+    """
 
     def __init__(
         self,
@@ -42,14 +56,16 @@ class Lending:
         *,
         most: int = MOST,
     ) -> None:
+        self.loans = 0
         self._connect = connect
         self._end = end
         self._most = most
         self._loop = asyncio.get_running_loop()
-        self._idle: dict[_Key, list[tuple[float, Lendable]]] = {}
+        self._places = asyncio.Semaphore(most)
+        self._held = 0
+        self._idle: dict[_Key, list[_Kept]] = {}
         self._lent: set[Lendable] = set()
-        self._connecting = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = ""
 
     @property
@@ -57,99 +73,120 @@ class Lending:
         """How many are lent just now."""
         return len(self._lent)
 
+    def connections(self) -> Iterable[Lendable]:
+        """Every one there is, lent or idle."""
+        yield from self._lent
+        for kept in self._idle.values():
+            yield from (each.connection for each in kept)
+
     @asynccontextmanager
     async def lent(self, peer: Peer, timeout_s: float) -> AsyncIterator[Lendable]:
         """A connection that knows of this client, for the time of the block.
 
         Raises what connecting raises, and Unavailable when none gets free.
         """
-        key = (peer.capabilities, peer.holder if b'"roots"' in peer.capabilities else "")
-        connection = await self._take(key, peer, timeout_s)
-        connection.peer = peer
-        self._lent.add(connection)
+        key = (bytes(peer.capabilities), peer.holder if "roots" in declared(peer.capabilities) else "")
+        await self._take_place(timeout_s)
+        kept, clean = None, False
         try:
-            await _set_level(connection, peer, timeout_s)
-            yield connection
+            kept = self._pick(key, peer) or await self._make(peer)
+            kept.connection.peer = peer
+            self._lent.add(kept.connection)
+            self.loans += 1
+            await _set_level(kept, peer, timeout_s)
+            yield kept.connection
+            clean = True
         finally:
-            connection.rest()
-            connection.peer = None
-            self._lent.discard(connection)
-            if self._closed or connection.ended is not None:
-                await self._end(connection, self._closed or "it has ended")
-            else:
-                self._idle.setdefault(key, []).append((self._loop.time(), connection))
-            self._wake()
+            answered, clean = clean, False
+            try:
+                clean = kept is not None and await kept.connection.rest() and answered
+            finally:
+                if kept is not None:
+                    self._give_back(key, kept, clean)
+                self._held -= 1
+                self._places.release()
 
-    async def _take(self, key: _Key, peer: Peer, timeout_s: float) -> Lendable:
-        until = self._loop.time() + timeout_s
-        while True:
-            idle = self._idle.get(key, [])
-            while idle:
-                _, connection = idle.pop()
-                if connection.ended is None:
-                    return connection
-            if len(self._lent) + self._connecting < self._most:
-                await self._make_room()
-                return await self._make(peer)
-            await self._wait(until)
-
-    async def _make(self, peer: Peer) -> Lendable:
-        self._connecting += 1
+    async def _take_place(self, timeout_s: float) -> None:
         try:
-            return await self._connect(peer)
-        finally:
-            self._connecting -= 1
-            self._wake()
-
-    async def _make_room(self) -> None:
-        """End the longest idle connection when all places are taken by idle ones."""
-        idle = [(since, key) for key, kept in self._idle.items() for since, _ in kept]
-        if len(idle) + len(self._lent) + self._connecting >= self._most and idle:
-            _, key = min(idle)
-            _, connection = self._idle[key].pop(0)
-            await self._end(connection, "its place is needed")
-
-    async def _wait(self, until: float) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout_at(until):
-                await waiter
+            async with asyncio.timeout(timeout_s):
+                await self._places.acquire()
         except TimeoutError as error:
             raise Unavailable(f"All {self._most} connections for clients with capabilities of their own are in use") from error
+        self._held += 1
 
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+    def _pick(self, key: _Key, peer: Peer) -> _Kept | None:
+        """An idle one that this client may have: best one that logs as it wants, for a level can be changed but not taken back."""
+        idle = [each for each in self._idle.get(key, ()) if each.connection.ended is None]
+        same = [each for each in idle if each.level == peer.log_level]
+        found = (same or (idle if peer.log_level is not None else []))[-1:]
+        if not found:
+            return None
+        self._idle[key].remove(found[0])
+        return found[0]
 
-    async def rest(self, idle_s: float) -> None:
-        """End what was not used for so long."""
+    async def _make(self, peer: Peer) -> _Kept:
+        self._make_room()
+        connection = await self._connect(peer)
+        if self._closed:  # meanwhile
+            self._part(connection, self._closed)
+            raise UpstreamUnreachable(self._closed, executed="no")
+        return _Kept(connection)
+
+    def _make_room(self) -> None:
+        """End the longest idle connection when all places are taken by idle ones."""
+        if sum(map(len, self._idle.values())) + self._held > self._most:
+            key, oldest = min(((key, each) for key, kept in self._idle.items() for each in kept), key=lambda pair: pair[1].since)
+            self._idle[key].remove(oldest)
+            self._part(oldest.connection, "its place is needed")
+
+    def _give_back(self, key: _Key, kept: _Kept, clean: bool) -> None:
+        connection = kept.connection
+        connection.peer = None
+        self._lent.discard(connection)
+        if self._closed or connection.ended is not None or not clean:
+            self._part(connection, self._closed or "its call came to no answer")
+        else:
+            kept.since = self._loop.time()
+            self._idle.setdefault(key, []).append(kept)
+
+    def _part(self, connection: Lendable, reason: str) -> None:
+        """End a connection; nobody waits for its farewell but `aclose`."""
+        task: asyncio.Task[None] = self._loop.create_task(_awaited(self._end(connection, reason)))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def rest(self, idle_s: float) -> None:
+        """End what was not used for so long, and forget what has ended."""
         before = self._loop.time() - idle_s
         for key, kept in list(self._idle.items()):
-            old = [connection for since, connection in kept if since <= before or connection.ended is not None]
-            self._idle[key] = [(since, connection) for since, connection in kept if connection not in old]
-            if not self._idle[key]:
+            old = [each for each in kept if each.since <= before or each.connection.ended is not None]
+            for each in old:
+                kept.remove(each)
+                self._part(each.connection, "it was not used for a while")
+            if not kept:
                 del self._idle[key]
-            for connection in old:
-                await self._end(connection, "it was not used for a while")
 
     async def aclose(self, reason: str) -> None:
-        """End all; calls under way fail with `reason`."""
+        """End all; calls under way fail with `reason`, and those that wait for a connection with them."""
         self._closed = reason
-        idle = [connection for kept in self._idle.values() for _, connection in kept]
+        for connection in list(self.connections()):
+            self._part(connection, reason)
         self._idle.clear()
-        for connection in (*idle, *self._lent):
-            await self._end(connection, reason)
+        while self._ending:
+            await asyncio.wait(self._ending)
 
 
-async def _set_level(connection: Lendable, peer: Peer, timeout_s: float) -> None:
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _set_level(kept: _Kept, peer: Peer, timeout_s: float) -> None:
     """What this client wants to hear; a server that does not log is not told."""
-    if peer.log_level is None or b'"logging"' not in connection.facts.capabilities or connection.facts.era == "modern":
+    facts = kept.connection.facts
+    if peer.log_level is None or peer.log_level == kept.level or facts.era == "modern" or "logging" not in declared(facts.capabilities):
         return
+    kept.level = peer.log_level
     try:
-        await connection.request(Ask("logging/setLevel", {"level": peer.log_level}, timeout_s))
+        await kept.connection.request(Ask("logging/setLevel", {"level": peer.log_level}, timeout_s))
     except HubError:
         pass  # the call itself will say what is wrong

@@ -9,8 +9,9 @@ from plughub.kit.clock import Clock
 from plughub.kit.dial import Tls
 from plughub.kit.errors import Unavailable, UpstreamUnreachable
 from plughub.settings import Settings
+from plughub.upstream.http import HttpUpstream
 from plughub.upstream.processes import Processes
-from plughub.upstream.stdio import StdioUpstream
+from plughub.upstream.sse import SseUpstream
 from plughub.upstream.supervisor import ENDED, Supervisor
 from plughub.upstream.target import Answer, Hooks, Peer, Target, Upstream
 from plughub.upstream.watching import NOTHING, Wanted
@@ -26,6 +27,7 @@ class Snapshot:
     live: int
     children: tuple[int, ...]
     http_connections: int
+    lent: int
     in_flight: int
     warden_pid: int | None
 
@@ -127,11 +129,13 @@ class Pool:
     def snapshot(self) -> Snapshot:
         """What is open just now."""
         live = [supervisor.live for supervisor in self._supervisors.values() if supervisor.live is not None]
+        own = [connection for supervisor in self._supervisors.values() for connection in supervisor.lending.connections()]
         return Snapshot(
             servers=len(self._supervisors),
             live=len(live),
             children=tuple(self._processes.pids),
-            http_connections=sum(each.connections.open for each in live if not isinstance(each, StdioUpstream)),
+            http_connections=sum(each.connections.open for each in (*live, *own) if isinstance(each, HttpUpstream | SseUpstream)),
+            lent=len(own),
             in_flight=sum(each.in_flight for each in live) + sum(each.lending.in_flight for each in self._supervisors.values()),
             warden_pid=self._processes.warden_pid,
         )
@@ -139,7 +143,7 @@ class Pool:
     async def rest_idle(self) -> None:
         """End what was not used for `idle_timeout_s`. Runs by itself four times in that time."""
         for supervisor in list(self._supervisors.values()):
-            await supervisor.lending.rest(self._settings.idle_timeout_s)
+            supervisor.lending.rest(self._settings.idle_timeout_s)
             if supervisor.idle_s() >= self._settings.idle_timeout_s:
                 await supervisor.rest()
 

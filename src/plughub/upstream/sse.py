@@ -173,9 +173,9 @@ class SseUpstream:
         """See `watching.Watched`."""
         raise NoStream
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self.calls.questions.cancel_all()
+        return await self.calls.questions.rest()
 
     def _framed(self, body: bytes) -> bytes:
         """A message as a whole request."""

@@ -156,9 +156,9 @@ class StdioUpstream:
             raise NoStream
         return Heard(useful=answer.result is not None)
 
-    def rest(self) -> None:
+    async def rest(self) -> bool:
         """See `lending.Lendable`."""
-        self.calls.questions.cancel_all()
+        return await self.calls.questions.rest()
 
     def _write(self, data: bytes) -> None:
         if b"\n" in data or b"\r" in data:  # between the tokens of values that came pretty-printed

@@ -101,7 +101,7 @@ class Supervisor:
         self._era = live.facts.era
         self._live_since = self._used_at = self._clock.monotonic()
         self._handshakes = live.answered
-        self._used_mark = live.sent
+        self._used_mark = live.sent + self.lending.loans
         self.live = live
         live.watching.want(self._wanted)
         self._hooks.status(self.target, "connected", None)
@@ -224,8 +224,9 @@ class Supervisor:
         if live is None:
             return 0.0
         now = self._clock.monotonic()
-        if live.in_flight or self._wanted.held or live.sent != self._used_mark:
-            self._used_mark = live.sent
+        used = live.sent + self.lending.loans  # who borrows a connection needs this one too, to be told of the server
+        if live.in_flight or self.lending.in_flight or self._wanted.held or used != self._used_mark:
+            self._used_mark = used
             self._used_at = now
         return now - self._used_at
 

@@ -48,8 +48,10 @@ Notify = Callable[[str, dict[str, RawJson]], None]
 Question = Callable[[str, RawJson], "Awaitable[Answer]"]
 
 
-# What a client may declare that it can be asked.
-_ASKED_OF_CLIENTS = (b'"sampling"', b'"elicitation"', b'"roots"')
+# What a client may declare that it can be asked, as it stands in raw capabilities, and the sign of names that are spelt otherwise.
+_ASKED_OF_CLIENTS = (b'"sampling"', b'"elicitation"', b'"roots"', b"\\")
+# How long a client, most often a person, may take to answer; the call that the answer is for waits so long.
+ANSWER_S = 600.0
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Ask:
 
     `meta` is the caller's `_meta` without `progressToken` and without `io.modelcontextprotocol/*`.
     `name` is what goes into `Mcp-Name` (params.name or params.uri) on 2026-07-28.
+    `headers`: further lines for it, `Mcp-Param-*`, whole with their line ends.
     `peer.notify` hears every notification of this request; with `progress` the upstream asks for progress under a token of its own.
     """
 
@@ -91,6 +94,7 @@ class Ask:
     meta: Mapping[str, RawJson] | None = None
     peer: Peer | None = None
     progress: bool = False
+    headers: bytes = b""
 
 
 @dataclass(slots=True)
