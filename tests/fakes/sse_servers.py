@@ -48,6 +48,7 @@ class SseMcp:
     taken: bytes = reply(202, b"Accepted", "text/plain")
     takes: dict[str, bytes] = field(default_factory=dict)
     version: str = "2024-11-05"
+    capabilities: dict[str, Any] = field(default_factory=lambda: {"tools": {}})
     tools: dict[str, Tool] = field(default_factory=lambda: {"echo": echo, "forever": forever, "cut": cut})
     posted: list[Any] = field(default_factory=list)
     streams: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -62,7 +63,7 @@ class SseMcp:
         said = seen.json
         self.posted.append(said)
         if said.get("method") == "initialize":
-            found = {"protocolVersion": self.version, "capabilities": {"tools": {}}, "serverInfo": INFO}
+            found = {"protocolVersion": self.version, "capabilities": self.capabilities, "serverInfo": INFO}
             self.write(message(id=said["id"], result=found))
         elif said.get("method") == "tools/call":
             name = said["params"]["name"]

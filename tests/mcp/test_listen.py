@@ -27,6 +27,7 @@ ALL = {
     "logging": {},
 }
 ID = META + "subscriptionId"
+BOTH = "application/json, text/event-stream"
 EVERYTHING = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 
 
@@ -80,7 +81,7 @@ async def listen(
     """`subscriptions/listen`, acknowledged; the client leaves in the end."""
     meta = {META + "protocolVersion": MODERN, META + "clientCapabilities": {}}
     body = {"jsonrpc": "2.0", "id": id_, "method": "subscriptions/listen", "params": {"notifications": notifications, "_meta": meta}}
-    headers = {"content-type": "application/json", "mcp-protocol-version": MODERN, "mcp-method": "subscriptions/listen"}
+    headers = {"accept": BOTH, "content-type": "application/json", "mcp-protocol-version": MODERN, "mcp-method": "subscriptions/listen"}
     call = RawCall(lite, "POST", path, headers, key).piece(json.dumps(body).encode())
     hearing = Hearing(call)
     await hearing.heard(1)
@@ -460,6 +461,11 @@ async def test_a_refusal_of_the_server_is_the_clients(lite: Served) -> None:
 async def test_each_way_belongs_to_its_era(lite: Served, method: str, modern: bool) -> None:
     answer = await lite.rpc(method, {"notifications": {}, "uri": "r:a"}, modern=modern)
     assert error(answer)["code"] == -32601
+
+
+async def test_who_can_read_no_stream_is_told_so(lite: Served) -> None:
+    answer = await lite.rpc("subscriptions/listen", {"notifications": {}}, modern=True, headers={"Accept": "application/json"})
+    assert (answer.status_code, error(answer)["code"]) == (400, -32600)
 
 
 async def test_events_are_frames_of_one_line(lite: Served, behind: tuple[FakeMcp, Json]) -> None:

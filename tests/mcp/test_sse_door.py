@@ -277,3 +277,17 @@ async def test_the_address_reaches_no_log(lite: Served, capsys: pytest.CaptureFi
     assert not any(id_ in str(row) for row in rows)
     printed = capsys.readouterr()
     assert id_ not in printed.out + printed.err
+
+
+@pytest.mark.requirement("mcp.subscribe")
+async def test_what_the_server_says_of_its_own_accord_comes_on_the_same_stream(lite: Served) -> None:
+    capabilities = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
+    behind = FakeMcp(tells=True, capabilities=capabilities, answers={"resources/subscribe": {}})
+    async with at_one(lite, behind) as client:
+        await client.hello()
+        assert (await client.ask("resources/subscribe", 2, uri="r:a"))["result"] == {}
+        behind.tell("notifications/tools/list_changed")
+        behind.tell("notifications/resources/updated", uri="r:a")
+        await client.call.answer.until(lambda: b"resources/updated" in client.call.answer.body)
+        assert [message["method"].split("/")[1] for message in client.heard if "method" in message] == ["tools", "resources"]
+        assert (await client.ask("subscriptions/listen", 3, notifications={}))["error"]["code"] == -32601

@@ -16,6 +16,7 @@ from plughub.upstream.target import Upstream
 from plughub.upstream.watching import NOTHING, Wanted, available
 from tests.conftest import FakeClock
 from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, json_reply, reply, sse, text_message
+from tests.fakes.sse_servers import SseMcp, message
 from tests.serving import META, FakeMcp
 from tests.upstream.support import Recorder, call, http, stdio, tool
 
@@ -258,6 +259,26 @@ async def test_a_stdio_server_tells_on_its_pipe(settings: Settings, hooks: Recor
         assert seen["listening"] == []
         assert watching(upstream).idle
         assert not upstream.calls.resting  # type: ignore[attr-defined]
+        await pool.aclose()
+
+
+@pytest.mark.requirement("upstream.listening")
+async def test_a_server_of_the_old_transport_tells_on_its_one_stream(settings: Settings, hooks: Recorder, clock: FakeClock) -> None:
+    fake = SseMcp(capabilities=ALL)
+    async with HttpServer(fake) as server:
+        pool = Pool(settings, hooks, clock=clock)
+        await pool.start()
+        with anyio.fail_after(10):
+            await pool.get(http(server.url, transport="SSE"))
+            pool.want("fake", Wanted(frozenset(("tools",)), frozenset(("a",))))
+            await pool.settled(["fake"])
+            fake.write(message(method=CHANGED, params={}))
+            await hooks.until(lambda: bool(hooks.notifications))
+            pool.want("fake", NOTHING)
+            await pool.settled(["fake"])
+        assert len(fake.streams) == 1
+        said = [(each["method"], each["params"].get("uri")) for each in fake.posted[2:]]
+        assert said == [("resources/subscribe", "a"), ("resources/unsubscribe", "a")]
         await pool.aclose()
 
 

@@ -40,9 +40,10 @@ Hear = Callable[[str, str, dict[str, RawJson]], None]
 
 
 class Listener:
-    """One who listens. `server_id` None: at the door of all servers. `on_end` is called when it must not, or need not, go on."""
+    """One who listens. `server_id` None: at a door of several servers; `grows`: of new ones too. `on_end` is called when it must not,
+    or need not, go on."""
 
-    __slots__ = ("caller", "hear", "lists", "messages", "on_end", "server_id", "server_ids", "uris")
+    __slots__ = ("caller", "grows", "hear", "lists", "messages", "on_end", "server_id", "server_ids", "uris")
 
     def __init__(self, caller: Caller, server_id: str | None, hear: Hear, on_end: Callable[[], None]) -> None:
         self.caller = caller
@@ -51,6 +52,7 @@ class Listener:
         self.on_end = on_end
         self.lists: frozenset[str] = frozenset()
         self.messages = False
+        self.grows = False
         self.uris: dict[str, set[str]] = {}
         self.server_ids: set[str] = set()
 
@@ -240,7 +242,7 @@ class Listening:
                 self._on_updated(event.server_id)
 
     def _on_created(self, space_id: str, server_id: str) -> None:
-        there = [each for each in self._listeners if each.server_id is None and each.caller.space_id == space_id]
+        there = [each for each in self._listeners if each.grows and each.caller.space_id == space_id]
         granted = [each for each in there if each.caller.granted(server_id)]
         for listener in granted:
             self._join(listener, server_id)

@@ -149,6 +149,7 @@ class McpDoor:
 
     async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
         """A stream until its client leaves. Whatever else ends it, it ends in good order."""
+        require_event_stream(talk.request)
         self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
         outlet.rest()
         try:

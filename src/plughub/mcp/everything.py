@@ -31,6 +31,8 @@ class Everything:
     """All servers of the caller. Lists come in one page; servers that failed are named in `_meta`."""
 
     door = ""
+    one: str | None = None
+    grows = True
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub

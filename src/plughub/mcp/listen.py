@@ -68,7 +68,7 @@ class _Ear:
             self._tell(method, params)
 
     def _tell(self, method: str, params: dict[str, RawJson]) -> None:
-        meta: dict[str, RawJson] = dict(_members.decode(params.get("_meta", b"{}")))
+        meta = _object(params.get("_meta", b"{}"))
         self._talk.tell(method, {**params, "_meta": object_of({**meta, versions.META_SUBSCRIPTION_ID: self._talk.message.id})})
         if self._talk.behind:  # it reads too slowly to learn of everything, so it is told that it does not
             self.over.set()
@@ -80,8 +80,8 @@ async def listen(view: View, talk: Conversation) -> bytes:
     honoured = available(await view.facts(talk), asked)
     listening = view.hub.listening
     ear = _Ear(view, talk, honoured.uris)
-    listener = Listener(talk.caller, view.door or None, ear.hear, ear.over.set)
-    listener.lists = honoured.lists
+    listener = Listener(talk.caller, view.one, ear.hear, ear.over.set)
+    listener.lists, listener.grows = honoured.lists, view.grows
     kept: set[str] = set()
     for uri in honoured.uris:
         found = await view.resource(talk, uri)
@@ -103,6 +103,14 @@ def farewell(talk: Conversation) -> bytes:
     """The result that ends a subscription in good order."""
     meta = object_of({versions.META_SUBSCRIPTION_ID: talk.message.id})
     return response_frame(talk.message.id, object_of({"resultType": b'"complete"', "_meta": meta}))
+
+
+def _object(raw: RawJson) -> dict[str, RawJson]:
+    """The members of a server's object; none of what is no object."""
+    try:
+        return dict(_members.decode(raw))
+    except msgspec.DecodeError:
+        return {}
 
 
 def _read_filter(params: dict[str, bytes]) -> Wanted:
@@ -218,8 +226,8 @@ def _listener_of(view: View, caller: Caller, session: Session) -> Listener:
     if session.over:
         raise SessionNotFound
     ear = _SessionEar(view, session)
-    listener = session.listener = Listener(caller, view.door or None, ear.hear, ear.over)
-    listener.lists, listener.messages = frozenset(LISTS.values()), True
+    listener = session.listener = Listener(caller, view.one, ear.hear, ear.over)
+    listener.lists, listener.messages, listener.grows = frozenset(LISTS.values()), True, view.grows
     for server_id, own in session.subscriptions.values():
         if caller.granted(server_id):
             listener.uris.setdefault(server_id, set()).add(own)

@@ -21,6 +21,8 @@ from plughub.upstream.target import Facts, Target
 class OneProfile(Everything):
     """What a caller sees of a profile. Servers and tools that are switched off in it are not there."""
 
+    grows = False
+
     def __init__(self, hub: Hub, profile: Profile) -> None:
         super().__init__(hub)
         self.door = f"profile:{profile.id}"

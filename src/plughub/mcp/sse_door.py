@@ -219,6 +219,7 @@ class SseDoor:
             if before is not None:
                 self._drop(before, talk.caller)
             await attend(view, talk.caller, talk.opened)
+            await attend(view, talk.caller, talk.opened)
         return frame
 
 

@@ -20,10 +20,13 @@ ONE_PROFILE_PATH = "/mcp/{profile_slug}"
 
 
 class View(Protocol):
-    """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one."""
+    """What the methods ask of the thing a client is connected to. `door` names it: a session belongs to one. `one` is the server
+    when there is one alone; `grows`: what is registered later is behind it too."""
 
     hub: Hub
     door: str
+    one: str | None
+    grows: bool
 
     async def facts(self, talk: Conversation) -> Facts:
         """What it says of itself."""
@@ -78,6 +81,8 @@ class OneServer:
     def __init__(self, hub: Hub, target: Target) -> None:
         self.hub = hub
         self.door = target.server_id
+        self.one: str | None = target.server_id
+        self.grows = False
         self._target = target
 
     async def facts(self, talk: Conversation) -> Facts:
