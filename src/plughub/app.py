@@ -23,6 +23,7 @@ from plughub.api import (
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
+from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
@@ -135,6 +136,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.hub = hub
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
+    framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
     requests = RequestLog(hub.writer, clock)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
