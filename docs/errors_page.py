@@ -43,10 +43,11 @@ This table is generated from `src/plughub/kit/errors.py` by `make docs`.
 
 
 def every(kind: type[HubError] = HubError) -> Iterator[type[HubError]]:
-    """The error classes below `kind`, each after the one it is a kind of."""
+    """The error classes below `kind`, each after the one it is a kind of. A kind that a module keeps to itself looks like the one above."""
     for below in kind.__subclasses__():
-        yield below
-        yield from every(below)
+        if below.__module__ == HubError.__module__:
+            yield below
+            yield from every(below)
 
 
 def row(error: type[HubError]) -> str:

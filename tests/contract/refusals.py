@@ -28,6 +28,7 @@ _MISSING = {
     "server": ("NOT_FOUND", "Server not found", "not_found", "MCP not found"),
     "mcp": ("NOT_FOUND", "Server not found", "not_found", "MCP not found"),
     "key": ("NOT_FOUND", "API key not found", "not_found", "API key not found"),
+    "request": ("NOT_FOUND", "No such request", "", ""),  # told on `/api` alone
 }
 _COUNTERS = {f"x-ratelimit-{word}": {"$any": "digits"} for word in ("limit", "remaining", "reset")}
 

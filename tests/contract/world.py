@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import anyio
+
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
 from plughub.kit.ids import public_id
@@ -25,19 +27,30 @@ class World:
     organization: Organization
     spent: str
     own_server: str
+    request: str
     _keys: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, served: Served) -> "World":
         """The hub's world: the operator's things, and an organisation beside them whose burst is used up."""
-        # From here on it is connected.
-        assert (await served.call("GET", f"/api/servers/{served.demo_id}/tools")).status_code == 200
+        # From here on it is connected, and its health has a history.
+        assert (await served.call("GET", f"/api/servers/{served.demo_id}/health")).json()["status"] == "connected"
         spent = await served.key_of(await served.organization("Spent", "free"))
         own = {"name": "Own", "type": "STREAMABLE_HTTP", "config": {"url": "https://example.com/mcp"}, "enabled": False}
         own_server = (await served.call("POST", "/api/servers", own, key=spent)).json()["uuid"]
         while (await served.call("GET", "/api/servers", key=spent)).status_code != 429:
             pass
-        return cls(served, await served.operator(), spent, own_server)
+        return cls(served, await served.operator(), spent, own_server, await cls._logged_call(served))
+
+    @staticmethod
+    async def _logged_call(served: Served) -> str:
+        """The request id of a call of the operator's that the log has."""
+        called = await served.call("POST", f"/api/servers/{served.demo_id}/tools/echo/execute", {"parameters": {"text": "hello"}})
+        request_id = called.headers["x-request-id"]
+        with anyio.fail_after(5):
+            while (await served.call("GET", f"/api/logs/{request_id}")).status_code == 404:
+                pass
+        return request_id
 
     async def key_of(self, who: str) -> str:
         """The secret that `who` asks with."""
@@ -69,8 +82,9 @@ class World:
     async def things(self, names: set[str]) -> dict[str, str]:
         """What stands for the names; unknown ones are left as they are."""
         known = {"server": self.served.demo_id, "mcp": public_id("mcp", self.served.demo_id), "own_server": self.own_server}
+        known["request"] = self.request
         missing = Things.missing()
-        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key")}
+        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key", "request")}
         for prefix, body in _CONFIGS.items():
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})

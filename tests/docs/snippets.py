@@ -32,8 +32,8 @@ def blocks(page: str) -> list[tuple[str, str, int, int]]:
 def snippets(page: str) -> list[Snippet]:
     """What a page has to run, in order."""
     found, all_ = [], blocks(page)
-    for block, after in zip(all_, [*all_[1:], ("", "", -1, -1)], strict=True):
-        language, code, _, end = block
+    for number, (language, code, _, end) in enumerate(all_):
+        after = all_[number + 1] if number + 1 < len(all_) else ("", "", -1, -1)
         if language in RUN:
             follows = after[0] in SHOWN and page[end : after[2]].strip() == ""
             found.append(Snippet(language, code, after[1] if follows else None, after[0] if follows else "text"))

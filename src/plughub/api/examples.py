@@ -19,6 +19,17 @@ BODIES: Mapping[str, Any] = {
         "type": "STREAMABLE_HTTP",
         "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer <its own token>"}},
     },
+    "POST /api/servers/import": {
+        "mcpServers": {"notes": {"type": "http", "url": "https://example.com/mcp", "headers": {"Authorization": "Bearer ${NOTES_TOKEN}"}}},
+        "values": {"NOTES_TOKEN": "<its own token>"},
+    },
+    "POST /api/mcp-servers": {
+        "name": "Tickets",
+        "transport": "http",
+        "url": "https://example.com/mcp",
+        "headers": {"Authorization": "Bearer <its own token>"},
+        "notes": "The team's tickets",
+    },
     "PUT /api/servers/{uuid}": _RENAMED,
     "PATCH /api/servers/{uuid}": _RENAMED,
     "POST /api/servers/{uuid}/tools/{tool}/execute": {"parameters": {"location": "San Francisco, CA"}, "timeout_ms": 60_000},

@@ -16,13 +16,24 @@ from plughub.door.routes import PUBLIC, Route
 Json = dict[str, Any]
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 BASE_URL = "http://localhost:12005"
-VARIABLES = ("server_uuid", "mcp_id", "new_server_uuid", "new_mcp_id", "key_id")
+VARIABLES = ("server_uuid", "mcp_id", "new_server_uuid", "more_server_uuids", "new_mcp_id", "key_id", "request_id")
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
 _CHANGING = ("write:servers", "delete:servers")
+# Servers that a run makes beside the one it works with.
+_MORE = 'pm.collectionVariables.set("more_server_uuids", [pm.collectionVariables.get("more_server_uuids"), {}].join(" ").trim());'
 # What later requests need of an answer, as lines of a test script.
 _KEPT = {
+    "POST /api/servers/import": (_MORE.format("...pm.response.json().imported.map(server => server.uuid)"),),
+    "POST /api/mcp-servers": (_MORE.format("pm.response.json().uuid"),),
+    # A run sends this one again until all of them are gone; by hand it is sent once.
+    "DELETE /api/servers/{uuid}": (
+        'const [next, ...more] = pm.collectionVariables.get("more_server_uuids").split(" ");',
+        'pm.collectionVariables.set("more_server_uuids", more.join(" "));',
+        'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
+    ),
+    "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',
         'pm.collectionVariables.set("mcp_id", pm.response.json().servers[0].uuid);',
