@@ -100,11 +100,11 @@ def rows_of(hub: Hub) -> list[Route]:
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
+        *mcps.routes(tools),  # before what is done to them: the Postman collection runs in this order
         *server_operations.ROUTES,
         *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
-        *mcps.routes(tools),
         *keys.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub),

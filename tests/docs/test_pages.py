@@ -17,14 +17,14 @@ from docs.errors_page import PAGE as ERRORS
 from docs.errors_page import every, render
 from tests.docs.snippets import DOCS, RUN, SHOWN, Snippet, blocks, complaints, snippets
 from tests.flows.packages import Packages
-from tests.flows.running_hub import RunningHub
+from tests.flows.running_hub import PLUGHUB, RunningHub
 
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if page.name != "settings.md")
 MARK = "-- next snippet --"
 
 
 def environment(hub: RunningHub, packages: Packages) -> dict[str, str]:
-    paths = [str(Path(packages.node).parent), os.environ["PATH"]]
+    paths = [str(Path(packages.node).parent), str(Path(PLUGHUB).parent), os.environ["PATH"]]
     return {**os.environ, "PLUGHUB_URL": hub.url, "PLUGHUB_KEY": hub.key, "PATH": os.pathsep.join(paths)}
 
 
@@ -91,6 +91,11 @@ def test_the_page_of_errors_is_the_generated_one() -> None:
 @pytest.mark.requirement("around.errors-page")
 def test_every_error_has_a_remedy() -> None:
     assert [error.__name__ for error in every() if not error.hint] == []
+
+
+def test_a_page_without_a_block_has_nothing_to_run() -> None:
+    assert snippets("# A page\n\nWith `code` in a line.\n") == []
+    assert snippets("```sh\ntrue\n```\n") == [Snippet("sh", "true\n")]
 
 
 def test_what_is_not_as_shown_is_found() -> None:
