@@ -169,7 +169,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
-        catalog=Catalog(exchange, settings, clock),
+        catalog=Catalog(exchange, settings, clock, wiring.count_tools),
         streams=OpenStreams(),
         probes=Probes(exchange, pool, board, database),
     )
