@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench lock clean
+.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ docs: dev ## Write docs/settings.md and docs/errors.md anew
 
 bench: dev ## Measure the hub against its targets; BENCH_ARGS="--quick"
 	$(BIN)/python -m benchmarks.hub $(BENCH_ARGS)
+
+bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restarts beside calls; BENCH_ARGS="--quick"
+	$(BIN)/python -m benchmarks.fleet $(BENCH_ARGS)
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml
