@@ -23,6 +23,7 @@ from plughub.api import (
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
+from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
@@ -99,11 +100,11 @@ def rows_of(hub: Hub) -> list[Route]:
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
+        *mcps.routes(tools),  # before what is done to them: the Postman collection runs in this order
         *server_operations.ROUTES,
         *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
-        *mcps.routes(tools),
         *keys.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub),
@@ -135,6 +136,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.hub = hub
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
+    framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
     requests = RequestLog(hub.writer, clock)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
@@ -167,7 +169,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
-        catalog=Catalog(exchange, settings, clock),
+        catalog=Catalog(exchange, settings, clock, wiring.count_tools),
         streams=OpenStreams(),
         probes=Probes(exchange, pool, board, database),
     )

@@ -69,6 +69,11 @@ async def openapi(request: Request) -> Response:
     return Response(request.app.state.openapi(), media_type="application/json")
 
 
+async def postman(request: Request) -> Response:
+    """The collection in `contract/postman.json`: generated from the routes, with an example body for each."""
+    return Response(request.app.state.postman(), media_type="application/json")
+
+
 async def resource_metadata(request: Request, hub: HubDep, path: str = "") -> Response:
     """Where a client that was refused learns what the MCP endpoint wants (RFC 9728)."""
     base = (hub.settings.public_url or str(request.base_url)).rstrip("/")
@@ -100,6 +105,7 @@ ROUTES = [
     Route("GET", "/metrics", PUBLIC, metrics, "Prometheus metrics", "System", cost=0, output=str, output_kind="text/plain"),
     Route("GET", "/api/rate-limit", AUTHENTICATED, rate_limit, "What is left of the limits", "System", cost=0, output=RateLimitOut),
     Route("GET", "/api/openapi.json", PUBLIC, openapi, "This description", "System", output=dict),
+    Route("GET", "/api/postman.json", PUBLIC, postman, "This API as a Postman collection", "System", output=dict),
     Route("GET", _WELL_KNOWN, PUBLIC, resource_metadata, "Protected resource metadata", "MCP", output=ResourceMetadata),
     Route(
         "GET", _WELL_KNOWN + "/mcp", PUBLIC, resource_metadata_of_mcp, "Protected resource metadata of /mcp", "MCP", output=ResourceMetadata

@@ -2,7 +2,7 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -38,11 +38,11 @@ class Failure:
 
 
 class Catalog:
-    """The lists of every kind, and what is made of several of them."""
+    """The lists of every kind, and what is made of several of them. `count_tools` hears how many tools a server has, whoever asked."""
 
-    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock) -> None:
+    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock, count_tools: Callable[[Target, int], None]) -> None:
         self._clock = clock
-        self._lists = {kind.member: Lists(kind, exchange, settings, clock) for kind in KINDS}
+        self._lists = {kind.member: Lists(kind, exchange, settings, clock, count_tools if kind is TOOLS else None) for kind in KINDS}
         self._tools = self._lists[TOOLS.member]
 
     def forget(self, server_id: str) -> None:

@@ -5,6 +5,7 @@ A list is fetched once for all who wait and kept while it holds: until the serve
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -70,10 +71,13 @@ class Listing:
 
 
 class Lists:
-    """The lists of one kind, by server, bounded. An entry goes with its server."""
+    """The lists of one kind, by server, bounded. An entry goes with its server. `fetched` hears how many items each new list has."""
 
-    def __init__(self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock, fetched: Callable[[Target, int], None] | None = None
+    ) -> None:
         self._kind = kind
+        self._fetched = fetched
         self._exchange = exchange
         self._timeout_s = settings.start_timeout_s
         self._max_lists = settings.cache_entries
@@ -123,6 +127,8 @@ class Lists:
         # Servers without the capability have none; tools are asked for all the same, since servers were seen that forget to say so.
         items, ttl_s = await self._read(caller, target, announced) if announced or self._kind is TOOLS else ([], _KEEP_S)
         held = Listing(tuple(items), frozenset(item.name for item in items), target.revision, began, began + ttl_s)
+        if self._fetched is not None:
+            self._fetched(target, len(items))
         if key in self._outdated:
             return held  # good enough for who waited, not to be kept
         self._lists.pop(target.server_id, None)
