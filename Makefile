@@ -11,10 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test simulate check static lint format layers types contract docs bench conformance lock clean
+.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet \
+	conformance lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 install: $(VENV)/.installed ## Make .venv with the hub in it, from requirements.lock
 
@@ -47,19 +48,29 @@ layers: dev ## Imports point down
 types: dev ## mypy --strict
 	$(BIN)/mypy
 
-contract: dev ## Write contract/openapi.json anew; fails when it differs from the committed one
+contract: dev ## Write the generated files of contract/ anew; fails when one differs from the committed one
 	$(BIN)/python -m plughub.contract
+	$(BIN)/python -m tests.contract.refusals
 	git diff --exit-code -- contract/
 	@new=$$(git ls-files --others --exclude-standard -- contract/); test -z "$$new" || { echo "not committed: $$new"; exit 1; }
 
-docs: dev ## Write docs/settings.md anew
+schemathesis: dev ## Let Schemathesis loose on a hub, all checks; FUZZ="--seconds 600" for longer than half a minute a run
+	$(BIN)/python -m tests.contract.fuzz $(FUZZ)
+
+faults: dev ## The hub among servers and clients that misbehave, in figures; FAULTS="--full" for the counts of the scoreboard
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+docs: dev ## Write docs/settings.md and docs/errors.md anew
 	$(BIN)/python -m docs.settings_page
+	$(BIN)/python -m docs.errors_page
 
 bench: dev ## Measure the hub against its targets; BENCH_ARGS="--quick"
 	$(BIN)/python -m benchmarks.hub $(BENCH_ARGS)
 
 conformance: dev ## Run the official conformance suite direct and through the hub; ARGS="--only http-2026"
 	$(BIN)/python -m tests.conformance.run $(ARGS)
+bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restarts beside calls; BENCH_ARGS="--quick"
+	$(BIN)/python -m benchmarks.fleet $(BENCH_ARGS)
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml

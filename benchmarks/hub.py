@@ -199,12 +199,12 @@ def running_upstream() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @contextmanager
-def running_hub() -> Iterator[Hub]:
-    """A hub on a fresh data directory; what it prints goes to a file, whose end is shown when it does not start."""
+def running_hub(settings: dict[str, str] | None = None) -> Iterator[Hub]:
+    """A hub on a fresh data directory, with these `PLUGHUB_*`; what it prints goes to a file, whose end is shown when it does not start."""
     with tempfile.TemporaryDirectory(prefix="plughub-bench-") as folder, (Path(folder) / "output").open("w+") as output:
         port, key_file = free_port(), Path(folder) / "operator-key"
         url = f"http://127.0.0.1:{port}"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUGHUB_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUGHUB_")} | (settings or {})
         began = time.monotonic()
         process = processes.start(
             HUB_CPU,

@@ -22,6 +22,7 @@ from plughub.servers.status import ServerState, StatusBoard
 from plughub.upstream.target import Target
 from plughub.wiring import Wiring
 from tests.conftest import FakeClock
+from tests.fakes.http_servers import HttpServer
 from tests.serving import FakeMcp, serving, upstream
 
 pytestmark = pytest.mark.anyio
@@ -176,6 +177,7 @@ async def test_a_deleted_server_leaves_no_log_no_status_and_no_late_news(desk: D
     await desk.delete(gone)
     desk.wiring.status(gone, "disconnected", None)
     desk.wiring.log(gone, "said too late")
+    desk.wiring.count_tools(gone, 1)
     assert desk.logs.tail(gone.server_id, 9) == [] and not desk.logs.path(gone.server_id).exists()
     assert desk.board.get(gone.server_id) == ServerState()
     assert len(desk.logs.tail(other.server_id, 9)) == 1
@@ -224,6 +226,20 @@ async def test_servers_that_are_deleted_at_once_leave_nothing_behind(sqlite_temp
     for server_id in made:
         assert not list((tmp_path / "logs").glob(f"{server_id}*"))
         assert [event.name for event in events if event.server_id == server_id and event.change_no][-1] == "server.deleted"
+
+
+@pytest.mark.requirement("servers.live-status")
+async def test_after_a_restart_of_the_hub_tools_are_counted_when_somebody_lists_them(sqlite_template: Path, tmp_path: Path) -> None:
+    shutil.copyfile(sqlite_template, tmp_path / "plughub.db")
+    url = f"sqlite:///{tmp_path}/plughub.db"
+    tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("a", "b")]
+    async with HttpServer(FakeMcp(tools=tools)) as server:
+        async with serving(url, tmp_path) as before:
+            key, path = before.key, f"/api/servers/{(await before.register('counted', server.url))['uuid']}"
+        async with serving(url, tmp_path, secrets=before.secrets) as after:
+            assert (await after.call("GET", path, key=key)).json()["tools_count"] is None
+            assert (await after.rpc("tools/list", key=key)).status_code == 200
+            assert (await after.call("GET", path, key=key)).json()["tools_count"] == 2
 
 
 async def rename(database: Database, table: str, name: str) -> None:

@@ -25,6 +25,7 @@ from plughub.api import (
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
+from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
@@ -107,13 +108,13 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
+        *mcps.routes(tools),  # before what is done to them: the Postman collection runs in this order
         *server_operations.ROUTES,
         *server_logs.routes(hub),
         *lists.ROUTES,
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
-        *mcps.routes(tools),
         *keys.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -149,6 +150,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.hub = hub
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
+    framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
     requests = RequestLog(hub.writer, clock)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
@@ -165,7 +167,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
-    catalog = Catalog(exchange, settings, clock, wiring.log)
+    catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
     return Hub(
         settings=settings,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from plughub.api.openapi import render_openapi
+from plughub.api.postman import render_postman
 from plughub.app import create_app
 from plughub.data_dir import Secrets
 from plughub.keys.service import Peppers
@@ -18,6 +19,7 @@ def main() -> None:
     application = create_app(Settings(), Secrets(Peppers({1: nothing}), Sealer({1: nothing})))
     CONTRACT.mkdir(exist_ok=True)
     (CONTRACT / "openapi.json").write_text(render_openapi(application.rows))
+    (CONTRACT / "postman.json").write_text(render_postman(application.rows))
 
 
 if __name__ == "__main__":

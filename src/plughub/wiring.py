@@ -1,4 +1,4 @@
-"""Ties what upstream connections report to the domains: status, logs, changed lists, and the events that tell of them."""
+"""Ties what upstream connections report to the domains: status, logs, changed lists, numbers of tools, and the events that tell of them."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -107,6 +107,11 @@ class Wiring:
             self._hub.catalog.hear(target.server_id, method)
             self._hub.listening.notification(target, method, params)
 
+    def count_tools(self, target: Target, count: int) -> None:
+        """The server has listed so many tools."""
+        if target.server_id not in self._deleted:
+            self._board.count_tools(target.server_id, count)
+
     async def follow(self, events: Sequence[Event]) -> None:
         """Servers that changed are disconnected from what they were; new ones are looked at."""
         hub = self._hub
@@ -146,14 +151,13 @@ class Wiring:
             self._logs.write(server_id, line)
 
     async def _look(self, hub: Hub, space_id: str, server_id: str) -> None:
-        """Connect and list the tools, so that status and tools_count are true without a first call."""
+        """Connect and list the tools, which counts them: status and tools_count are true without a first call."""
         async with self._gate:
             try:
                 caller = _hub_itself(space_id)
                 target = await hub.exchange.target(caller, server_id)
-                count = len((await hub.catalog.tools(caller, target)).items) if target.enabled else None
-                if count is not None and server_id not in self._deleted:
-                    self._board.count_tools(server_id, count)
+                if target.enabled:
+                    await hub.catalog.tools(caller, target)
             except HubError as error:
                 # The pool has reported the status already; the sentence also belongs to the server's log.
                 self._note(server_id, f"[plughub] {error.text}")

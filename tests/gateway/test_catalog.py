@@ -111,7 +111,7 @@ async def at_desk(served: Served, behind: Listing, name: str = "listing") -> Asy
                 await checkpoint()
         target = await hub.servers.visible(entry.caller, made["uuid"])
         behind.lists = 0
-        yield Desk(served, behind, Catalog(hub.exchange, hub.settings, hub.clock, lambda target, line: None), entry.caller, target)
+        yield Desk(served, behind, Catalog(hub.exchange, hub.settings, hub.clock, served.app.wiring), entry.caller, target)
 
 
 @pytest.fixture
@@ -271,7 +271,8 @@ async def test_a_server_that_reconnects_is_asked_again(desk: Desk) -> None:
 
 async def test_lists_are_bounded_and_a_newer_one_of_the_same_server_takes_no_place(desk: Desk) -> None:
     hub = desk.served.app.hub
-    desk.catalog = Catalog(hub.exchange, Settings().model_copy(update={"cache_entries": 2}), hub.clock, lambda target, line: None)
+    few = Settings().model_copy(update={"cache_entries": 2})
+    desk.catalog = Catalog(hub.exchange, few, hub.clock, desk.served.app.wiring)
     made = [await desk.served.register(f"more {number}", desk.target.url) for number in range(2)]
     targets = [desk.target, *[await hub.servers.visible(desk.caller, one["uuid"]) for one in made]]
 

@@ -276,3 +276,13 @@ def test_what_is_not_json_at_all_is_a_parse_error() -> None:
         strict_json.members(b"{nope")
     with pytest.raises(ParseError, match="line 1 column"):
         loads(b"{nope")
+
+
+@pytest.mark.requirement("json.refused-bodies-are-freed")
+def test_too_many_members_are_refused_before_they_are_looked_at() -> None:
+    body = b"{" + b",".join(b'"k%d":0' % number for number in range(300_000)) + b"}"
+    for read in (strict_json.members, lambda body: strict_json.loads(body, limit_bytes=len(body))):
+        began = time.perf_counter()
+        with pytest.raises(Malformed, match="more than 10"):
+            read(body)
+        assert time.perf_counter() - began < 0.5

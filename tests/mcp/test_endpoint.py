@@ -31,6 +31,7 @@ async def test_initialize_answers_the_revision_that_was_asked_for(lite: Served, 
     headers = {"MCP-Protocol-Version": version}
     told = await lite.call("POST", "/mcp", {"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
     assert (told.status_code, told.content) == (202, b"")
+    assert "content-type" not in told.headers, "nothing is of no type"
     listed = await lite.rpc("tools/list", headers=headers)
     assert "weather-server__get_weather" in [tool["name"] for tool in listed.json()["result"]["tools"]]
     assert not {"resultType", "ttlMs", "cacheScope"} & listed.json()["result"].keys()

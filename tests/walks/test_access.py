@@ -197,6 +197,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /ready",
         "GET /metrics",
         "GET /api/openapi.json",
+        "GET /api/postman.json",
         "GET /.well-known/oauth-protected-resource",
         "GET /.well-known/oauth-protected-resource/mcp",
         "GET /.well-known/oauth-protected-resource/mcp/{profile_slug}",

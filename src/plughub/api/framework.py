@@ -49,7 +49,10 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handler(StrictRequest(request.scope, request.receive))
+            try:
+                return await handler(StrictRequest(request.scope, request.receive))
+            except (RequestValidationError, HTTPException) as error:
+                return await _on_hub_error(request, _freed(error))
 
         return strict
 
@@ -103,7 +106,6 @@ def build_framework(rows: Sequence[Route], lifespan: Lifespan[FastAPI]) -> FastA
                 row.path, row.handler, methods=[row.method], status_code=row.status, include_in_schema=False, response_model=None
             )
     app.add_exception_handler(HubError, _on_hub_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_framework_error)
     app.add_exception_handler(SQLAlchemyError, _on_outage)
     app.add_exception_handler(OSError, _on_outage)
@@ -122,11 +124,23 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _on_framework_error(request: Request, error: Exception) -> Response:
+def _freed(error: RequestValidationError | HTTPException) -> HubError:
+    """What the framework's error stands for. The framework keeps its error in the frame that the error's traceback leads to: a ring that
+    holds the whole body until the garbage collector comes by, which here may be hundreds of bodies later."""
+    refused = invalid_from(error.errors()) if isinstance(error, RequestValidationError) else _cause(error)
+    error.__traceback__ = refused.__traceback__ = None
+    return refused
+
+
+def _cause(error: Exception) -> HubError:
     """FastAPI wraps what reading the body raises; what else it raises of its own is an unknown path."""
     if isinstance(error.__cause__, ClientDisconnect):
         raise ClientGone
-    return await _on_hub_error(request, error.__cause__ if isinstance(error.__cause__, HubError) else NotFound())
+    return error.__cause__ if isinstance(error.__cause__, HubError) else NotFound()
+
+
+async def _on_framework_error(request: Request, error: Exception) -> Response:
+    return await _on_hub_error(request, _cause(error))
 
 
 async def _on_outage(request: Request, error: Exception) -> Response:
@@ -140,12 +154,6 @@ async def _on_fault(request: Request, error: Exception) -> Response:
     # Rendered here, re-raised by Starlette, logged by the dispatcher.
     support_url = hub_of(request).settings.support_url
     return await _on_hub_error(request, Internal(support_url=support_url) if support_url else Internal())
-
-
-async def _on_invalid(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    return await _on_hub_error(request, invalid_from(error.errors()))
 
 
 def invalid_from(problems: Sequence[Any]) -> Invalid:

@@ -9,7 +9,7 @@ from plughub.upstream.target import RawJson
 
 MAX_TIMEOUT_MS = 300_000
 _string = msgspec.json.Decoder(str)
-_number = msgspec.json.Decoder(int)
+_number = msgspec.json.Decoder(int | float)
 
 Body = dict[str, bytes]
 
@@ -55,10 +55,11 @@ def timeout_field(body: Body, field: str, otherwise_s: float) -> float:
     if raw is None or raw == b"null":
         return otherwise_s
     try:
-        timeout_ms = _number.decode(raw)
-    except msgspec.ValidationError:
+        timeout_ms: int | float = _number.decode(raw)
+    except msgspec.DecodeError:
         timeout_ms = 0
-    if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
+    # 5000.0 is a whole number too, in JSON and in its schemas.
+    if not 1 <= timeout_ms <= MAX_TIMEOUT_MS or timeout_ms != int(timeout_ms):
         text = f"The '{field}' field must be a whole number from 1 to {MAX_TIMEOUT_MS} milliseconds"
         raise Invalid(field, text, raw[:50].decode(errors="replace"))
     return timeout_ms / 1000

@@ -14,9 +14,9 @@ from plughub.keys import service
 from plughub.keys.schemas import Description, Key, KeyCreate, KeyUpdate, Name, ServerIds
 from plughub.keys.service import StatusFilter
 from plughub.kit.clock import rfc3339
+from plughub.kit.errors import KeyNotFound
 from plughub.kit.ids import public_id
 
-MISSING = "API key not found"
 # A key made through `/v1` is for calling tools: the documents give it no scopes to choose.
 V1_SCOPES = ["execute:tools", "read:servers"]
 
@@ -170,7 +170,7 @@ def _time(epoch_s: float | None) -> str | None:
 
 
 def _id(text: str) -> str:
-    return public_or_404("key", text, MISSING)
+    return public_or_404("key", text, KeyNotFound.message)
 
 
 _API, _V1 = "/api/auth/keys", "/v1/api-keys"

@@ -23,6 +23,7 @@ from plughub.servers.schemas import Server, ServerCreate, checked
 
 MISSING = "MCP not found"
 Text = Annotated[str, StringConstraints(max_length=2000)]
+Filled = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Status = Literal["active", "inactive"]
 Health = Literal["healthy", "unhealthy"]
 
@@ -32,8 +33,8 @@ class McpCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Text
-    endpoint_url: Text
+    name: Filled
+    endpoint_url: Filled
     description: Text | None = None
     auth_type: Literal["none", "bearer", "api_key", "basic"] = "none"
     auth_token: Text | None = None

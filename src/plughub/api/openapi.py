@@ -93,6 +93,8 @@ def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> N
     responses = {str(row.status): _good(row, schemas)}
     if row.status == 200 and (row.tag == "Tools" or row.stream is not None):
         responses["200"]["content"][_STREAM] = {"schema": {"type": "string"}}
+    if row.door == "mcp":
+        responses["202"] = {"description": "A notification was taken"}
     error = {"application/json": {"schema": {"$ref": _REF.format(model=_ERRORS[row.door].__name__)}}}
     codes = ["default"] if row.scope == PUBLIC else ["401", "403", "429", "default"]
     responses |= {code: {"description": _MEANING[code], "content": error} for code in codes}

@@ -70,6 +70,11 @@ async def openapi(request: Request) -> Response:
     return Response(request.app.state.openapi(), media_type="application/json")
 
 
+async def postman(request: Request) -> Response:
+    """The collection in `contract/postman.json`: generated from the routes, with an example body for each."""
+    return Response(request.app.state.postman(), media_type="application/json")
+
+
 async def resource_metadata(base: BaseUrlDep) -> Response:
     """Where a client that was refused learns what the MCP endpoint wants (RFC 9728)."""
     return _metadata(base, "mcp")
@@ -118,6 +123,7 @@ ROUTES = [
     Route("GET", "/metrics", PUBLIC, metrics, "Prometheus metrics", "System", cost=0, output=str, output_kind="text/plain"),
     Route("GET", "/api/rate-limit", AUTHENTICATED, rate_limit, "What is left of the limits", "System", cost=0, output=RateLimitOut),
     Route("GET", "/api/openapi.json", PUBLIC, openapi, "This description", "System", output=dict),
+    Route("GET", "/api/postman.json", PUBLIC, postman, "This API as a Postman collection", "System", output=dict),
     _well_known("", resource_metadata, ""),
     _well_known("/mcp", resource_metadata, " of /mcp"),
     _well_known("/mcp/{profile_slug}", resource_metadata_of_profile, " of one profile"),

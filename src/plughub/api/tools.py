@@ -167,7 +167,7 @@ def _frame(event: bytes, data: bytes) -> bytes:
 
 def _context(body: dict[str, bytes]) -> RawJson | None:
     """The caller's note for the record; bounded, because it is kept with every call."""
-    if "context" not in body:
+    if body.get("context", b"null") == b"null":
         return None
     raw = object_field(body, "context")
     if len(raw) > MAX_CONTEXT_BYTES:

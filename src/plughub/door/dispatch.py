@@ -114,6 +114,7 @@ class Dispatcher:
             if not request.recorded:
                 self._requests.keep(request, began)
             self._stats.record(request.route, request.status, time.perf_counter() - began)
+            request.error = None  # a ring otherwise: its trace leads to this request, and to the whole body
 
     async def _serve(self, request: Request) -> None:
         scope = request.scope

@@ -145,9 +145,10 @@ class Request:
         return headers + self.cors if self.cors else headers
 
     async def respond(self, status: int, body: bytes, content_type: Header = JSON, extra: list[Header] | None = None) -> None:
-        """A whole answer at once."""
+        """A whole answer at once; an empty one is of no type."""
         headers = self.base_headers()
-        headers.append(content_type)
+        if body:
+            headers.append(content_type)
         if extra:
             headers += extra
         self.started, self.status = True, status

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class RpcErrorBody(BaseModel):
@@ -22,12 +22,13 @@ class RpcError(BaseModel):
 
 
 class RpcRequest(BaseModel):
-    """One JSON-RPC message; any method of MCP."""
+    """One JSON-RPC message; any method of MCP. Without an id it is a notification."""
 
     jsonrpc: Literal["2.0"]
     method: str
-    id: Any = None
-    params: dict[str, Any] | None = None
+    # Factories: neither may be null, and a plain default would be shown as one.
+    id: str | int | float = Field(default_factory=str)
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 class RpcResponse(BaseModel):

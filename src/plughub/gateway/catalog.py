@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from plughub.gateway.exchange import Call, Exchange
-from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists
+from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists, Reports
 from plughub.gateway.names import aggregate_name, aggregate_uri, may_be_cut
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
@@ -41,9 +41,9 @@ class Failure:
 class Catalog:
     """The lists of every kind, and what is made of several of them."""
 
-    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock, note: Callable[[Target, str], None]) -> None:
+    def __init__(self, exchange: Exchange, settings: Settings, clock: Clock, reports: Reports) -> None:
         self._clock = clock
-        self._lists = {kind.member: Lists(kind, exchange, settings, clock, note) for kind in KINDS}
+        self._lists = {kind.member: Lists(kind, exchange, settings, clock, reports) for kind in KINDS}
         self._tools = self._lists[TOOLS.member]
 
     def forget(self, server_id: str) -> None:

@@ -5,9 +5,9 @@ A list is fetched once for all who wait and kept while it holds: until the serve
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -80,12 +80,22 @@ class Listing:
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
-class Lists:
-    """The lists of one kind, by server, bounded. An entry goes with its server. `note` writes into a server's log."""
+class Reports(Protocol):
+    """Who hears what a list tells of its server, whoever asked for it."""
 
-    def __init__(self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock, note: Callable[[Target, str], None]) -> None:
+    def count_tools(self, target: Target, count: int) -> None:
+        """So many tools it has."""
+
+    def log(self, target: Target, line: str) -> None:
+        """A line for the server's log."""
+
+
+class Lists:
+    """The lists of one kind, by server, bounded. An entry goes with its server."""
+
+    def __init__(self, kind: Kind, exchange: Exchange, settings: Settings, clock: Clock, reports: Reports) -> None:
         self._kind = kind
-        self._note = note
+        self._reports = reports
         self._exchange = exchange
         self._timeout_s = settings.start_timeout_s
         self._max_lists = settings.cache_entries
@@ -136,6 +146,8 @@ class Lists:
         # Servers without the capability have none; tools are asked for all the same, since servers were seen that forget to say so.
         items, ttl_s = await self._read(caller, target, announced) if announced or self._kind is TOOLS else ([], _KEEP_S)
         held = self._listing(target, upstream, items, began, began + ttl_s)
+        if self._kind is TOOLS:
+            self._reports.count_tools(target, len(held.items))
         if key in self._outdated:
             return held  # good enough for who waited, not to be kept
         self._keep(self._lists, target.server_id, held)
@@ -148,7 +160,7 @@ class Lists:
         if self._noted.get(target.server_id, {}) != unusable:
             self._keep(self._noted, target.server_id, unusable)
             for name, reason in unusable.items():
-                self._note(target, f"plughub: the tool '{name[:100]}' is left out: {reason}")
+                self._reports.log(target, f"plughub: the tool '{name[:100]}' is left out: {reason}")
         if unusable:
             items = [item for item in items if item.name not in unusable]
         return Listing(tuple(items), frozenset(item.name for item in items), target.revision, began, until, marked, unusable)

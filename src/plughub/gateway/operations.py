@@ -35,7 +35,6 @@ async def try_server(hub: Hub, caller: Caller, target: Target) -> Tried:
     hub.catalog.forget(target.server_id)
     count = len((await hub.catalog.tools(caller, target)).items)
     latency_us = int((time.perf_counter() - there) * 1e6)
-    hub.board.count_tools(target.server_id, count)
     return Tried(upstream.facts, 0 if connected else int((there - began) * 1e6), latency_us, count)
 
 

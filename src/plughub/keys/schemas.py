@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from plughub.kit.caller import Environment, KeyKind
+from plughub.kit.caller import SCOPES, Environment, KeyKind
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Description = Annotated[str, StringConstraints(max_length=1000)]
-Scopes = Annotated[list[str], Field(max_length=100)]
+Scope = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(SCOPES)})]
+Scopes = Annotated[list[Scope], Field(max_length=100)]
 ServerIds = Annotated[list[Annotated[str, StringConstraints(max_length=100)]], Field(max_length=10_000)]
 Labels = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=63)], Annotated[str, StringConstraints(max_length=255)]],

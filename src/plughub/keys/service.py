@@ -16,7 +16,7 @@ from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339
 from plughub.kit.crypto import keyed_digest
-from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyRevoked, NotFound
+from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
 from plughub.kit.ids import new_id, parse_public_id
 from plughub.kit.pagination import Page
 
@@ -90,15 +90,15 @@ async def list_keys(
 
 
 async def get_key(connection: AsyncConnection, caller: Caller, key_id: str) -> Key:
-    """A key of the caller's space, in any state. Raises NotFound."""
+    """A key of the caller's space, in any state. Raises KeyNotFound."""
     row = await store.find_key(connection, key_id, caller.space_id)
     if row is None:
-        raise NotFound
+        raise KeyNotFound
     return _key(row, {} if row.all_servers else await store.list_grants(connection, [row.id]))
 
 
 async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpdate) -> Key:
-    """Change what is given. Raises NotFound, Forbidden (wider than the caller, before or after), Invalid, Conflict (revoked)."""
+    """Change what is given. Raises KeyNotFound, Forbidden (wider than the caller, before or after), Invalid, Conflict (revoked)."""
     key = await get_key(uow.connection, caller, key_id)
     _require_as_wide(caller, key)
     if key.status == "revoked":
@@ -130,7 +130,7 @@ async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpda
 
 
 async def revoke_key(uow: UnitOfWork, caller: Caller, key_id: str) -> Key:
-    """Revoke for good; revoking again changes nothing. Raises NotFound, Forbidden (wider than the caller)."""
+    """Revoke for good; revoking again changes nothing. Raises KeyNotFound, Forbidden (wider than the caller)."""
     key = await get_key(uow.connection, caller, key_id)
     _require_as_wide(caller, key)
     if key.status == "revoked":

@@ -17,6 +17,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- NotPermitted   403   the key's server grant excludes the server
      +- NotFound           404
      |   +- ServerNotFound 404
+     |   +- KeyNotFound    404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
      +- MethodNotAllowed   405
@@ -215,6 +216,12 @@ class ProfileNotFound(NotFound):
     """No profile of that id or slug for this caller."""
 
     message = "Profile not found"
+
+
+class KeyNotFound(NotFound):
+    """No API key of that id for this caller."""
+
+    message = "API key not found"
 
 
 class RouteNotFound(NotFound):

@@ -60,6 +60,8 @@ class Exchange:
         """End it with an error, unless it has ended."""
         if not self.done.done():
             self.done.set_exception(error)
+            # The error leads to whoever awaits it, and from there back to here: a ring, which need not hold megabytes.
+            self.body, self.sse = [], None
 
     def begun(self) -> None:
         """The head of the response is read."""

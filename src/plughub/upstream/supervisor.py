@@ -91,6 +91,9 @@ class Supervisor:
             live = await self._connect()
         except HubError as error:
             self._failed(getattr(error, "reason", error.text))
+            if isinstance(error, UpstreamTimeout):
+                # Only we have asked anything so far: no caller's request was sent.
+                raise UpstreamTimeout(error.text, executed="no") from error
             raise
         except Exception as error:
             # Nobody foresaw it; but a status that says `connecting` for ever helps nobody, nor does a 500.

@@ -1,0 +1,54 @@
+"""A body for every route that takes one, as a reader would send it: the Postman collection shows them, and a test sends them all.
+
+`{{name}}` stands for a variable of the collection.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+MCP_ACCEPT = "application/json, text/event-stream"
+_KEY = {"name": "agent", "description": "Reads servers and calls tools", "expires_at": "2099-01-01T00:00:00Z"}
+_LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+_RENAMED = {"name": "Files of the team", "config": {"headers": {"X-Team": "blue"}}}
+
+# By method and path.
+BODIES: Mapping[str, Any] = {
+    "POST /api/servers": {
+        "name": "Files",
+        "description": "The team's files",
+        "type": "STREAMABLE_HTTP",
+        "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer <its own token>"}},
+    },
+    "POST /api/servers/import": {
+        "mcpServers": {"notes": {"type": "http", "url": "https://example.com/mcp", "headers": {"Authorization": "Bearer ${NOTES_TOKEN}"}}},
+        "values": {"NOTES_TOKEN": "<its own token>"},
+    },
+    "POST /api/mcp-servers": {
+        "name": "Tickets",
+        "transport": "http",
+        "url": "https://example.com/mcp",
+        "headers": {"Authorization": "Bearer <its own token>"},
+        "notes": "The team's tickets",
+    },
+    "PUT /api/servers/{uuid}": _RENAMED,
+    "PATCH /api/servers/{uuid}": _RENAMED,
+    "POST /api/servers/{uuid}/tools/{tool}/execute": {"parameters": {"location": "San Francisco, CA"}, "timeout_ms": 60_000},
+    "POST /api/servers/{uuid}/resources/read": {"uri": "weather://locations"},
+    "POST /api/servers/{uuid}/prompts/{name}/get": {"arguments": {"location": "Paris", "activity": "a picnic"}},
+    "POST /v1/mcp/invoke": {"mcp_id": "{{mcp_id}}", "tool": "get_weather", "arguments": {"location": "San Francisco, CA"}},
+    "POST /v1/mcp/resources": {"mcp_id": "{{mcp_id}}", "uri": "weather://locations"},
+    "POST /v1/mcps": {
+        "name": "Files",
+        "description": "The team's files",
+        "endpoint_url": "https://example.com/mcp",
+        "auth_type": "bearer",
+        "auth_token": "<its own token>",
+    },
+    "PATCH /v1/mcps/{mcp_id}": {"name": "Files of the team", "status": "inactive"},
+    "POST /api/auth/keys": {**_KEY, "scopes": ["read:servers", "execute:tools"], "servers": ["{{server_uuid}}"]},
+    "PATCH /api/auth/keys/{key_id}": {"description": "Calls tools of every server", "servers": "*"},
+    "POST /v1/api-keys": {**_KEY, "permissions": {"mcps": ["{{mcp_id}}"]}},
+    "PATCH /v1/api-keys/{key_id}": {"description": "Calls tools of every server", "permissions": {"mcps": "*"}},
+    "POST /mcp": _LIST_TOOLS,
+    "POST /servers/{uuid}/mcp": _LIST_TOOLS,
+}

@@ -1,0 +1,104 @@
+"""The API as a Postman collection (v2.1.0): a folder a tag, a request a route, made from the rows and from what OpenAPI says of them.
+
+It runs as a whole with two variables set, `base_url` and `api_key`: listing finds a server to call, and whatever is changed or removed
+is something that the run itself has made.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from plughub import __version__
+from plughub.api.examples import BODIES, MCP_ACCEPT
+from plughub.api.openapi import DESCRIPTION, build_openapi
+from plughub.door.routes import PUBLIC, Route
+
+Json = dict[str, Any]
+SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
+BASE_URL = "http://localhost:12005"
+VARIABLES = ("server_uuid", "mcp_id", "new_server_uuid", "more_server_uuids", "new_mcp_id", "key_id", "request_id")
+# What stands in a path; other parameters are variables of their own name.
+_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
+_NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
+_CHANGING = ("write:servers", "delete:servers")
+# Servers that a run makes beside the one it works with.
+_MORE = 'pm.collectionVariables.set("more_server_uuids", [pm.collectionVariables.get("more_server_uuids"), {}].join(" ").trim());'
+# What later requests need of an answer, as lines of a test script.
+_KEPT = {
+    "POST /api/servers/import": (_MORE.format("...pm.response.json().imported.map(server => server.uuid)"),),
+    "POST /api/mcp-servers": (_MORE.format("pm.response.json().uuid"),),
+    # A run sends this one again until all of them are gone; by hand it is sent once.
+    "DELETE /api/servers/{uuid}": (
+        'const [next, ...more] = pm.collectionVariables.get("more_server_uuids").split(" ");',
+        'pm.collectionVariables.set("more_server_uuids", more.join(" "));',
+        'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
+    ),
+    "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
+    "GET /api/servers": (
+        'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',
+        'pm.collectionVariables.set("mcp_id", pm.response.json().servers[0].uuid);',
+    ),
+    "POST /api/servers": ('pm.collectionVariables.set("new_server_uuid", pm.response.json().uuid);',),
+    "GET /v1/mcps": ('pm.collectionVariables.set("mcp_id", pm.response.json().data[0].id);',),
+    "POST /v1/mcps": ('pm.collectionVariables.set("new_mcp_id", pm.response.json().data.id);',),
+    "POST /api/auth/keys": ('pm.collectionVariables.set("key_id", pm.response.json().id);',),
+    "POST /v1/api-keys": ('pm.collectionVariables.set("key_id", pm.response.json().data.id);',),
+}
+
+
+def build_postman(rows: Sequence[Route]) -> Json:
+    """The collection of all rows."""
+    described = build_openapi(rows)["paths"]
+    folders: dict[str, list[Json]] = {}
+    # Removed last within a folder: the other requests need it.
+    for row in sorted(rows, key=lambda row: row.method == "DELETE"):
+        folders.setdefault(row.tag, []).append(_item(row, described[row.path][row.method.lower()]))
+    variables = [{"key": "base_url", "value": BASE_URL}, *({"key": name, "value": ""} for name in ("api_key", *VARIABLES))]
+    return {
+        "info": {"name": "Plughub", "description": DESCRIPTION, "version": __version__, "schema": SCHEMA},
+        "auth": {"type": "bearer", "bearer": [{"key": "token", "value": "{{api_key}}", "type": "string"}]},
+        "variable": [{**variable, "type": "string"} for variable in variables],
+        "item": [{"name": tag, "item": items} for tag, items in folders.items()],
+    }
+
+
+def render_postman(rows: Sequence[Route]) -> str:
+    """The collection as the file in `contract/` holds it."""
+    return json.dumps(build_postman(rows), indent=1, ensure_ascii=False) + "\n"
+
+
+def _item(row: Route, operation: Json) -> Json:
+    name = f"{row.method} {row.path}"
+    request: Json = {"method": row.method, "header": [], "url": _url(row, operation), "description": operation["description"]}
+    if row.scope == PUBLIC:
+        request["auth"] = {"type": "noauth"}
+    if name in BODIES:
+        request["header"].append({"key": "Content-Type", "value": "application/json"})
+        body = json.dumps(BODIES[name], indent=2, ensure_ascii=False)
+        request["body"] = {"mode": "raw", "raw": body, "options": {"raw": {"language": "json"}}}
+    if row.door == "mcp":
+        request["header"].append({"key": "Accept", "value": MCP_ACCEPT})
+    check = f'pm.test("answers {row.status}", () => pm.response.to.have.status({row.status}));'
+    script = {"type": "text/javascript", "exec": [check, *_KEPT.get(name, ())]}
+    return {"name": row.summary, "request": request, "event": [{"listen": "test", "script": script}], "response": []}
+
+
+def _url(row: Route, operation: Json) -> Json:
+    segments = [f":{part[1:-1]}" if part.startswith("{") else part for part in row.path.strip("/").split("/")]
+    values = _VALUES | (_NEW if row.scope in _CHANGING else {})
+    names = [part[1:] for part in segments if part.startswith(":")]
+    url: Json = {"raw": "/".join(["{{base_url}}", *segments]), "host": ["{{base_url}}"], "path": segments}
+    if names:
+        url["variable"] = [{"key": name, "value": values.get(name, f"{{{{{name}}}}}")} for name in names]
+    asked = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    if asked:
+        url["query"] = [
+            {
+                "key": parameter["name"],
+                "value": str(parameter["schema"].get("default", "")),
+                "description": parameter.get("description", ""),
+                "disabled": True,
+            }
+            for parameter in asked
+        ]
+    return url
