@@ -10,7 +10,7 @@ from typing import Any
 
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
 from tests.contract.cases import CASES, Json, render
-from tests.walks.rows import BODY_KINDS, DOCUMENT, PATH_KINDS, ROWS, Things, body, example, has_id, name, path
+from tests.walks.rows import BODY_KINDS, DOCUMENT, PATH_KINDS, ROWS, Things, body, example, has_id, name, path, without_session
 
 REFUSALS = CASES / "refusals"
 KINDS = sorted({*PATH_KINDS.values(), *BODY_KINDS.values()})
@@ -28,8 +28,19 @@ _MISSING = {
     "server": ("NOT_FOUND", "Server not found", "not_found", "MCP not found"),
     "mcp": ("NOT_FOUND", "Server not found", "not_found", "MCP not found"),
     "key": ("NOT_FOUND", "API key not found", "not_found", "API key not found"),
-    "request": ("NOT_FOUND", "No such request", "", ""),  # told on `/api` alone
+    # Told on `/api` and by MCP alone:
+    "request": ("NOT_FOUND", "No such request", "", ""),
+    "project": ("NOT_FOUND", "Project not found", "", ""),
+    "profile": ("NOT_FOUND", "Profile not found", "", ""),
+    "slug": ("NOT_FOUND", "Profile not found", "", ""),
 }
+# What those without an MCP session, or who read no streams, are told at the rows for those that do.
+_WITHOUT_SESSION = {
+    400: ("INVALID_PARAMETER", "A stream of messages is asked for with Accept: text/event-stream", "", ""),
+    404: ("NOT_FOUND", "Session not found: open the stream again", "", ""),
+    405: ("METHOD_NOT_ALLOWED", "GET and DELETE are for clients of the handshake revisions, and name their session", "", ""),
+}
+_OWN = ("/servers/{uuid}/mcp", "/mcp/{profile_slug}")  # looked up before the limit is
 _COUNTERS = {f"x-ratelimit-{word}": {"$any": "digits"} for word in ("limit", "remaining", "reset")}
 
 
@@ -53,11 +64,18 @@ def implied(row: Route) -> set[int]:
         found |= {403}
     if has_id(row) and row.scope != PUBLIC:  # what is public says nothing of what exists
         found |= {404}
-    if row.cost or row.door == "mcp":
+    if limited(row):
         found |= {429}
+    if wanted := without_session(row):
+        found |= {wanted}
     if example(row) is not None or numbers(row):
         found |= {422 if row.door == "v1" else 400}
     return found
+
+
+def limited(row: Route) -> bool:
+    """Whether a limit that is used up refuses the row. Rows of sessions count nothing, or what the session does."""
+    return bool(row.cost) or (row.door == "mcp" and without_session(row) is None)
 
 
 def numbers(row: Route) -> list[tuple[str, int]]:
@@ -94,9 +112,12 @@ def refusal(row: Route, status: int, texts: tuple[str, str, str, str], details: 
 def cases_of(row: Route) -> Iterator[Json]:
     """The refusals of one row."""
     yield from _callers(row)
-    if 404 in implied(row):
+    if has_id(row) and row.scope != PUBLIC:
         kinds = [PATH_KINDS[part[1:-1]] for part in row.path.split("/") if part[1:-1] in PATH_KINDS] or list(BODY_KINDS.values())
         yield _case(row, "a missing id", "operator", asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
+    if wanted := without_session(row):
+        headers = {"allow": "POST"} if wanted == 405 else None
+        yield _case(row, "without a session", "operator", asked(row, "new"), refusal(row, wanted, _WITHOUT_SESSION[wanted], {}, headers))
     yield from _bad_input(row)
 
 
@@ -105,13 +126,13 @@ def _callers(row: Route) -> Iterator[Json]:
         challenge = {"www-authenticate": {"$match": "^Bearer "}}
         yield _case(row, "no key", "none", asked(row, "missing"), refusal(row, 401, _UNAUTHORIZED, {}, challenge))
     if row.scope not in (PUBLIC, AUTHENTICATED):
-        challenge = {"www-authenticate": {"$match": f'error="insufficient_scope", scope="{row.scope}"'}}
+        challenge = {"www-authenticate": {"$match": f'error="insufficient_scope", (.+, )?scope="{row.scope}"'}}
         answer = refusal(row, 403, _FORBIDDEN, {"required_scope": row.scope}, challenge | _COUNTERS)
         yield _case(row, "a key without the scope", f"without {row.scope}", asked(row, "missing"), answer)
-    if row.cost or row.door == "mcp":
+    if limited(row):
         who, policy = ("crowd", "address") if row.scope == PUBLIC else ("spent", "burst")
         details = {"policy": policy, "limit": {"$any": "integer"}, "retry_after": {"$any": "integer"}}
-        request = asked(row, "missing") if row.path != "/servers/{uuid}/mcp" else asked(row, "own")
+        request = asked(row, "own" if row.path in _OWN else "missing")
         answer = refusal(row, 429, _LIMITED, details, {"retry-after": {"$any": "digits"}, **_COUNTERS})
         yield _case(row, "over the limit", who, request, answer)
 
@@ -119,6 +140,8 @@ def _callers(row: Route) -> Iterator[Json]:
 def _bad_input(row: Route) -> Iterator[Json]:
     status = 422 if row.door == "v1" else 400
     if row.door == "mcp":
+        if example(row) is None:
+            return
         broken = {key: value for key, value in asked(row, "new").items() if key != "body"} | {"raw": "{"}
         texts = ("INVALID_PARAMETER", {"$match": "not valid JSON"}, "", "")
         yield _case(row, "a body that is not JSON", "operator", broken, refusal(row, 400, texts, {}))  # type: ignore[arg-type]

@@ -12,18 +12,21 @@ from tests.contract import refusals
 from tests.contract.cases import Case, differences, filled, load, placeholders
 from tests.contract.refusals import implied
 from tests.contract.world import World
-from tests.serving import Served, serving
+from tests.serving import RawCall, Served, serving
 from tests.walks.rows import ROWS, check_error, name
 
 pytestmark = pytest.mark.anyio
 ALL = load()
 TABLE = RouteTable(ROWS)
 CROWD = "crowd"
+EVENTS = "text/event-stream"
 
 
 @pytest.fixture(scope="module")
-async def world(served: Served) -> World:
-    return await World.of(served)
+async def world(served: Served) -> AsyncIterator[World]:
+    found = await World.of(served)
+    yield found
+    await found.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,20 @@ def row_of(case: Case) -> Route:
 
 async def ask(served: Served, case: Case, key: str, things: dict[str, str]) -> httpx2.Response:
     request = filled(case.request, things)
+    if request["method"] == "GET" and request.get("headers", {}).get("Accept") == EVENTS:  # it may never end
+        return await begin(RawCall(served, request["method"], request["path"], request["headers"], key))
     content = request["raw"].encode() if "raw" in request else request.get("body")
     return await served.call(request["method"], request["path"], content, key=key, headers=request.get("headers"))
+
+
+async def begin(call: RawCall) -> httpx2.Response:
+    """The answer as far as the first event of its stream; then the client leaves."""
+    task = call.piece(b"").start()
+    answer = call.answer
+    await answer.until(lambda: answer.complete or b"\n\n" in answer.body)
+    call.leave()
+    await task
+    return httpx2.Response(answer.status, headers=answer.headers, content=answer.body)
 
 
 def check(case: Case, answer: httpx2.Response, things: dict[str, str]) -> None:
@@ -72,7 +87,7 @@ async def test_a_case_of_the_contract(world: World, case: Case) -> None:
 @pytest.mark.requirement("routes.contract-cases", "limits.unauthenticated-by-address")
 @pytest.mark.parametrize("case", [case for case in ALL if case.who == CROWD], ids=lambda case: case.id)
 async def test_a_case_of_a_crowded_address(crowded: Served, case: Case) -> None:
-    things = {"missing_server": crowded.demo_id}
+    things = {"missing_server": crowded.demo_id, "missing_slug": "default"}
     check(case, await ask(crowded, case, "", things), things)
 
 

@@ -1,14 +1,16 @@
 """Who asks in the cases of `contract/cases/`, and what is set up for them: one world a hub, things of its own a case."""
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
 
 import anyio
 
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
 from plughub.kit.ids import public_id
-from tests.serving import Served
-from tests.walks.rows import Things
+from tests.contract.cases import Json, filled
+from tests.serving import RawAnswer, RawCall, Served
+from tests.walks.rows import Things, placed
 
 _WITHOUT = "without "
 # What a name in braces makes, besides the ids of `Things`.
@@ -26,9 +28,9 @@ class World:
     served: Served
     organization: Organization
     spent: str
-    own_server: str
-    request: str
+    fixed: dict[str, str]
     _keys: dict[str, str] = field(default_factory=dict)
+    _streams: list[tuple[RawCall, asyncio.Task[RawAnswer]]] = field(default_factory=list)
 
     @classmethod
     async def of(cls, served: Served) -> "World":
@@ -38,9 +40,20 @@ class World:
         spent = await served.key_of(await served.organization("Spent", "free"))
         own = {"name": "Own", "type": "STREAMABLE_HTTP", "config": {"url": "https://example.com/mcp"}, "enabled": False}
         own_server = (await served.call("POST", "/api/servers", own, key=spent)).json()["uuid"]
+        own_slug = (await cls._first_profile(served, spent))["slug"]
         while (await served.call("GET", "/api/servers", key=spent)).status_code != 429:
             pass
-        return cls(served, await served.operator(), spent, own_server, await cls._logged_call(served))
+        first, server = await cls._first_profile(served, served.key), served.demo_id
+        fixed = {"server": server, "mcp": public_id("mcp", server), "request": await cls._logged_call(served)}
+        fixed |= {"own_server": own_server, "own_slug": own_slug}
+        fixed |= {"project": first["project_uuid"], "profile": first["uuid"], "slug": first["slug"]}
+        return cls(served, await served.operator(), spent, fixed)
+
+    @staticmethod
+    async def _first_profile(served: Served, key: str) -> Json:
+        """The profile that everybody has."""
+        found: Json = (await served.call("GET", "/api/profiles?limit=1", key=key)).json()["profiles"][0]
+        return found
 
     @staticmethod
     async def _logged_call(served: Served) -> str:
@@ -81,10 +94,9 @@ class World:
 
     async def things(self, names: set[str]) -> dict[str, str]:
         """What stands for the names; unknown ones are left as they are."""
-        known = {"server": self.served.demo_id, "mcp": public_id("mcp", self.served.demo_id), "own_server": self.own_server}
-        known["request"] = self.request
+        known = dict(self.fixed)
         missing = Things.missing()
-        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key", "request")}
+        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key", "request", "project", "profile", "slug")}
         for prefix, body in _CONFIGS.items():
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})
@@ -92,4 +104,29 @@ class World:
         if "new_key" in names:
             made = await self.served.call("POST", "/api/auth/keys", {"name": "New"})
             known["new_key"] = made.json()["id"]
+        if {"new_project", "new_profile", "new_slug"} & names:
+            place = await placed(self.served, replace(missing, server=known["server"]), "New")
+            known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
+        doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
+        known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
+        if "stream" in names:
+            known["stream"] = await self._stream()
         return known
+
+    async def _session(self, path: str) -> str:
+        """The id of a session of the operator's at that door."""
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "client", "version": "1"}}
+        return (await self.served.rpc("initialize", params, path=path)).headers["mcp-session-id"]
+
+    async def _stream(self) -> str:
+        """The id of a stream of `/sse` that is open until `close`: its first event names it."""
+        call = RawCall(self.served, "GET", "/sse", {"Accept": "text/event-stream"}).piece(b"")
+        self._streams.append((call, call.start()))
+        await call.answer.until(lambda: b"\n\n" in call.answer.body)
+        return call.answer.body.decode().partition("session_id=")[2].partition("\n")[0]
+
+    async def close(self) -> None:
+        """End the streams."""
+        for call, task in self._streams:
+            call.leave()
+            await task

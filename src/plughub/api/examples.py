@@ -49,6 +49,14 @@ BODIES: Mapping[str, Any] = {
     "PATCH /api/auth/keys/{key_id}": {"description": "Calls tools of every server", "servers": "*"},
     "POST /v1/api-keys": {**_KEY, "permissions": {"mcps": ["{{mcp_id}}"]}},
     "PATCH /v1/api-keys/{key_id}": {"description": "Calls tools of every server", "permissions": {"mcps": "*"}},
+    "POST /api/projects": {"name": "Support", "description": "What answers customers"},
+    "PATCH /api/projects/{project_uuid}": {"description": "What answers customers and partners"},
+    "POST /api/profiles": {"name": "Research", "description": "Reads and looks up, changes nothing"},
+    "PATCH /api/profiles/{profile_uuid}": {"description": "Reads and looks up"},
+    "PUT /api/profiles/{profile_uuid}/servers/{server_uuid}": {
+        "tools": {"get_weather": {"name": "weather", "description": "The weather now"}}
+    },
     "POST /mcp": _LIST_TOOLS,
+    "POST /mcp/{profile_slug}": _LIST_TOOLS,
     "POST /servers/{uuid}/mcp": _LIST_TOOLS,
 }

@@ -346,6 +346,7 @@ class RequestCancelled(HubError):
     code = "CANCELLED"
     message = "Request cancelled"
     jsonrpc = -32800
+    hint = "Send it again if its answer is wanted after all; the tool may have run"
 
 
 class UpstreamUnreachable(UpstreamError):
