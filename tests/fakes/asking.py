@@ -243,6 +243,10 @@ class AskingSse(SseMcp):
                 self.client = Client(self._send, said_by_client["params"]["capabilities"])
             if "method" not in said_by_client or "id" not in said_by_client:
                 self.client.hear(said_by_client)
+            if said_by_client.get("method") == "tools/list":
+                tools = [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]
+                self._send({"id": said_by_client["id"], "result": {"tools": tools}})
+                return self.taken
         return await super().__call__(seen, writer)
 
     async def _call(self, server: SseMcp, id_: Any, arguments: Json) -> None:
