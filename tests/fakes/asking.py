@@ -112,18 +112,24 @@ class Client:
 
 
 class AskingHttp:
-    """Behind `HttpServer`. `clients`: by session, those that have ended too; `modern`: the requests of a 2026-07-28 one."""
+    """Behind `HttpServer`. `clients`: by session, those that have ended too; `modern`: the requests of a 2026-07-28 one.
+
+    With `own_streams` a legacy one asks on the stream of GET, not on that of the call.
+    """
 
     def __init__(self, era: str = "legacy") -> None:
         self.era = era
         self.clients: dict[str, Client] = {}
         self.live: set[str] = set()
         self.modern: list[Seen] = []
+        self.own_streams = False
 
     async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
         if seen.method != "POST":
+            if seen.method == "GET":
+                return await self._own_stream(seen, writer)
             self.live.discard(seen.header("mcp-session-id") or "")
-            return reply(200 if seen.method == "DELETE" else 405)
+            return reply(200)
         message = seen.json
         if self.era == "modern":
             return self._modern(seen, message) if "id" in message else reply(202)
@@ -136,6 +142,15 @@ class AskingHttp:
             client.hear(message)
             return reply(202)
         return await self._legacy(client, seen, message, writer)
+
+    async def _own_stream(self, seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
+        client = self.clients.get(seen.header("mcp-session-id") or "")
+        if client is None or not self.own_streams:
+            return reply(405)
+        writer.write(SSE_HEAD)
+        client.send = lambda out: writer.write(chunk(b"event: message\ndata: " + json.dumps(out).encode() + b"\n\n"))
+        await asyncio.Event().wait()
+        return None
 
     def _initialize(self, seen: Seen, message: Json) -> bytes:
         session = f"session-{len(self.clients) + 1}"
@@ -158,7 +173,7 @@ class AskingHttp:
             writer.write(chunk(b"event: message\ndata: " + json.dumps(out).encode() + b"\n\n"))
 
         writer.write(SSE_HEAD)
-        outcome = await answer_call(client, params, send)
+        outcome = await answer_call(client, params, client.send if self.own_streams else send)
         if outcome is None:
             writer.transport.abort()
             return None

@@ -67,6 +67,18 @@ async def test_what_a_server_asks_reaches_the_client_and_the_answers_come_back(l
 
 
 @ERAS
+@pytest.mark.parametrize("kind", ["legacy"])
+async def test_a_server_may_ask_on_its_own_stream(lite: Served, modern: bool, kind: str) -> None:
+    async with asking(lite, kind) as (behind, made):
+        behind.own_streams = True
+        someone = await client(modern, lite, one(made), answering("canary"))
+        for mark in ("first", "second"):
+            found = await someone.call("ask", {"rounds": [[FORM]], "mark": mark})
+            assert answers_in(found["result"]) == {"mark": mark, "answers": [answering("canary")("elicitation/create", {})]}
+        await until(lambda: at_rest(lite))
+
+
+@ERAS
 @OLD
 async def test_prompts_and_resources_may_need_input_too(lite: Served, modern: bool, kind: str) -> None:
     async with asking(lite, "stdio" if kind == "sse" else kind) as (_, made):

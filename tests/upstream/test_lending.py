@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 from plughub.kit.errors import Unavailable, UpstreamUnreachable
 from plughub.upstream.lending import Lendable, Lending
 from plughub.upstream.target import Answer, Ask, Facts, Peer
+from plughub.upstream.watching import Heard, NoStream, Wanted, Watching
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +25,14 @@ class Fake:
         self.peer: Peer | None = peer
         self.levels: list[bytes] = []
         self.open = False
+        self.watching = Watching(self)
+
+    @property
+    def streams(self) -> bool:
+        return False
+
+    async def listen(self, wanted: Wanted, begun: Callable[[], None]) -> Heard:
+        raise NoStream
 
     async def request(self, ask: Ask) -> Answer:
         self.levels.append(ask.params["level"])

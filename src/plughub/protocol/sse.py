@@ -132,6 +132,10 @@ class SseParser:
         elif name == b"retry" and value.isdigit():
             self.retry_ms = int(value[:9])
 
+    def drop(self) -> None:
+        """The stream is over: let go of what came of an event that never ended."""
+        self._partial, self._data, self._head, self._tail = [], [], None, b""
+
     def _dispatch(self, found: list[SseEvent]) -> None:
         if self._id is not None:
             self.last_id = self._id

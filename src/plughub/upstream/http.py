@@ -387,7 +387,7 @@ class HttpUpstream:
             self._questions.hear(message, self.peer, self._refuse_all)
         elif message.method == "notifications/cancelled":
             self._questions.cancel(bytes(message.params))
-        else:
+        elif not self.watching.for_questions:
             messages.hand_over(lambda method, params: self._hooks.notification(self.target, method, params), message)
 
     # ---- hearing

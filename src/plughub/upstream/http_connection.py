@@ -61,7 +61,9 @@ class Exchange:
         if not self.done.done():
             self.done.set_exception(error)
             # The error leads to whoever awaits it, and from there back to here: a ring, which need not hold megabytes.
-            self.body, self.sse = [], None
+            self.body = []
+            if self.sse is not None:
+                self.sse.drop()
 
     def begun(self) -> None:
         """The head of the response is read."""

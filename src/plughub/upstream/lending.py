@@ -8,15 +8,18 @@ come to an answer serves nobody any more: what its server still has to say about
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from plughub.kit.errors import HubError, Unavailable, UpstreamUnreachable
 from plughub.protocol.facts import declared
 from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson
+from plughub.upstream.watching import QUESTIONS, Watching
 
 MOST = 16
+# For which a client waits that its server's own stream stands, once a connection.
+STANDS_S = 0.25
 _Key = tuple[bytes, str]
 
 
@@ -26,6 +29,7 @@ class Lendable(Protocol):
     facts: Facts
     ended: str | None
     peer: Peer | None
+    watching: Watching
 
     async def request(self, ask: Ask) -> Answer:
         """See `target.Upstream`."""
@@ -36,10 +40,11 @@ class Lendable(Protocol):
 
 @dataclass(slots=True)
 class _Kept:
-    """A connection and the level that it was told to log at; `since` when it is idle, of the loop's time."""
+    """A connection, the level that it was told to log at, and whether its own stream was asked for; `since` when it is idle."""
 
     connection: Lendable
     level: RawJson | None = None
+    hears: bool = False
     since: float = 0.0
 
 
@@ -93,6 +98,7 @@ class Lending:
             kept.connection.peer = peer
             self._lent.add(kept.connection)
             self.loans += 1
+            await _hear_questions(kept)
             await _set_level(kept, peer, timeout_s)
             yield kept.connection
             clean = True
@@ -174,6 +180,17 @@ class Lending:
         self._idle.clear()
         while self._ending:
             await asyncio.wait(self._ending)
+
+
+async def _hear_questions(kept: _Kept) -> None:
+    """Servers may ask on a stream that belongs to no call: it stands before the first call, where there is one."""
+    if kept.hears:
+        return
+    kept.hears = True
+    kept.connection.watching.want(QUESTIONS)
+    with suppress(TimeoutError):  # some say nothing there, the head of the answer included, before they have a question
+        async with asyncio.timeout(STANDS_S):
+            await kept.connection.watching.settled()
 
 
 async def _awaited(work: Awaitable[None]) -> None:

@@ -26,18 +26,21 @@ _DONE = b"{}"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Of one server: the lists whose changes are told ("tools", "prompts", "resources"), the resources by URI, and whatever else a
-    handshake server says unasked. `held`: the connection is kept for it, however little it is used."""
+    handshake server says unasked. `held`: the connection is kept for it, however little it is used. `questions`: those that a handshake
+    server asks of its own accord, and nothing else of what it tells, since another connection hears that."""
 
     lists: frozenset[str] = frozenset()
     uris: frozenset[str] = frozenset()
     messages: bool = False
     held: bool = False
+    questions: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.lists or self.uris or self.messages)
+        return bool(self.lists or self.uris or self.messages or self.questions)
 
 
 NOTHING = Wanted()
+QUESTIONS = Wanted(questions=True)
 
 
 class NoStream(Exception):
@@ -62,7 +65,8 @@ def available(facts: Facts, wanted: Wanted) -> Wanted:
     found = {name: _read(raw[name]) for name in ("tools", "prompts", "resources") if name in raw}
     lists = frozenset(name for name in wanted.lists if name in found and found[name].listChanged)
     uris = wanted.uris if "resources" in found and found["resources"].subscribe else frozenset()
-    return Wanted(lists, uris, wanted.messages and "logging" in raw and facts.era == "legacy", wanted.held)
+    legacy = facts.era == "legacy"
+    return Wanted(lists, uris, wanted.messages and "logging" in raw and legacy, wanted.held, wanted.questions and legacy)
 
 
 def _read(raw: msgspec.Raw) -> _Capability:
@@ -155,6 +159,11 @@ class Watching:
     def idle(self) -> bool:
         """Whether nothing is under way."""
         return self._task is None and self._stream is None
+
+    @property
+    def for_questions(self) -> bool:
+        """Whether only the server's questions are wanted."""
+        return self._wanted.questions
 
     def want(self, wanted: Wanted) -> None:
         """From here on this is wanted, and nothing else."""
