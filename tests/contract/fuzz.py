@@ -59,19 +59,21 @@ def main() -> int:
     """Run both; 0 when neither found anything and the hub is as well as before."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=30, help="for each of the two runs")
+    parser.add_argument("--seed", type=int, default=1, help="another walk through the same API")
     parser.add_argument("more", nargs="*", help="further options of `schemathesis run`")
     given = parser.parse_args()
+    more = ["--seed", str(given.seed), *given.more]
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
         tenant = anyio.run(seed, data_dir)
         with RunningHub(data_dir, settings={"PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "100000000"}) as hub:
             reading = hub.api("POST", "/api/auth/keys", {"name": "reading", "scopes": READING}).json()["key"]
-            codes = [run(hub, tenant, given.seconds, "", *given.more)]
+            codes = [run(hub, tenant, given.seconds, "", *more)]
             demo = hub.demo()
             mcp_id = hub.api("GET", "/v1/mcps").json()["data"][0]["id"]
             things = {"path.uuid": demo["uuid"], "path.mcp_id": mcp_id, "path.tool": "echo", "path.name": "plan_a_day"}
             parameters = "\n".join(["[parameters]", *(f'"{name}" = "{value}"' for name, value in things.items())])
-            codes.append(run(hub, reading, given.seconds, parameters, "--exclude-tag", "System", *given.more))
+            codes.append(run(hub, reading, given.seconds, parameters, "--exclude-tag", "System", *more))
             assert hub.api("GET", "/ready").status_code == 200
     return max(codes)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import Body
+from fastapi import Body, Header
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
@@ -82,6 +82,9 @@ def _documented(row: Route) -> Callable[..., Awaitable[Any]]:
         for segment in row.path.split("/")
         if segment.startswith("{")
     ]
+    for name in row.headers:
+        kind = Annotated[str, Header(alias=name)]
+        parameters.append(inspect.Parameter(name.lower().replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, annotation=kind))
     if row.input is not None:
         parameters.append(inspect.Parameter("body", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[row.input, Body()]))
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -92,7 +95,7 @@ def _documented(row: Route) -> Callable[..., Awaitable[Any]]:
 def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> None:
     responses = {str(row.status): _good(row, schemas)}
     if row.status == 200 and (row.tag == "Tools" or row.stream is not None):
-        responses["200"]["content"][_STREAM] = {"schema": {"type": "string"}}
+        responses["200"]["content"][_STREAM] = {}
     if row.door == "mcp":
         responses["202"] = {"description": "A notification was taken"}
     error = {"application/json": {"schema": {"$ref": _REF.format(model=_ERRORS[row.door].__name__)}}}
@@ -117,7 +120,9 @@ _MEANING = {
 def _good(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "Done"}
     if row.output is not None:
-        answer["content"] = {row.output_kind: {"schema": _add_schema(schemas, row.output)}}
+        # OpenAPI 3.1 has no schema of an event stream: one of the whole text would be taken for that of an event.
+        content = {} if row.output_kind == _STREAM else {"schema": _add_schema(schemas, row.output)}
+        answer["content"] = {row.output_kind: content}
     return answer
 
 

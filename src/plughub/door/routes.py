@@ -21,7 +21,8 @@ class Route:
     `scope` is a scope of `kit.caller`, AUTHENTICATED (any key) or PUBLIC: there is no default, so forgetting it is an error.
     `cost` is what the limits count; 0 for what they do not. A `hot` handler takes a `door.request.Request` and writes the answer
     itself; the others are FastAPI endpoints. `stream`, of the same form, answers in the place of a GET's handler whoever asks for an
-    event stream. `input` and `output` describe a hot row, whose endpoint has no typed signature.
+    event stream. `headers` (that it cannot be asked without), `input` and `output` describe a hot row, whose endpoint has no typed
+    signature.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Route:
     cost: int = 1
     hot: bool = False
     stream: Callable[..., Awaitable[None]] | None = None
+    headers: tuple[str, ...] = ()
     input: Any = None
     output: Any = None
     output_kind: str = "application/json"

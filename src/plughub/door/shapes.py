@@ -1,6 +1,6 @@
 """JSON-RPC as the API reference shows it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -38,3 +38,8 @@ class RpcResponse(BaseModel):
     id: Any
     result: dict[str, Any] | None = None
     error: RpcErrorBody | None = None
+
+
+# What is wrong with one message of a batch is told in its place of the answer, so any JSON may stand there.
+RpcPost = RpcRequest | Annotated[list[Any], Field(min_length=1, max_length=50, description="A batch, which MCP 2025-03-26 alone has")]
+RpcAnswer = RpcResponse | list[RpcResponse]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from plughub.cluster.limits import Header
 from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import AUTHENTICATED, Route
-from plughub.door.shapes import RpcRequest, RpcResponse
+from plughub.door.shapes import RpcAnswer, RpcPost
 from plughub.door.stream import Outlet
 from plughub.gateway.hub import Hub
 from plughub.kit.errors import HeaderMismatch, HubError, MethodNotAllowed
@@ -231,10 +231,25 @@ def routes(hub: Hub, sessions: Sessions) -> list[Route]:
 
 
 def _post(path: str, handler: Callable[[Request], Awaitable[None]], summary: str) -> Route:
-    return Route("POST", path, AUTHENTICATED, handler, summary, "MCP", "mcp", cost=0, hot=True, input=RpcRequest, output=RpcResponse)
+    return Route("POST", path, AUTHENTICATED, handler, summary, "MCP", "mcp", cost=0, hot=True, input=RpcPost, output=RpcAnswer)
 
 
 def _row(method: str, path: str, handler: Callable[[Request], Awaitable[None]], summary: str) -> Route:
     status, kind = (200, "text/event-stream") if method == "GET" else (204, "application/json")
     output = str if method == "GET" else None
-    return Route(method, path, AUTHENTICATED, handler, summary, "MCP", "mcp", status, cost=0, hot=True, output=output, output_kind=kind)
+    headers = ("Mcp-Session-Id",)
+    return Route(
+        method,
+        path,
+        AUTHENTICATED,
+        handler,
+        summary,
+        "MCP",
+        "mcp",
+        status,
+        cost=0,
+        hot=True,
+        headers=headers,
+        output=output,
+        output_kind=kind,
+    )
