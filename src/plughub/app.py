@@ -91,6 +91,7 @@ class Application:
             await check_secrets(database, self.secrets)
             self.first = await prepare(database, self.secrets)
             stack.callback(self.sessions.close)
+            stack.callback(self.asgi.close)
             await _start(self.hub, self.wiring, stack)
             self.stack = stack.pop_all()
 

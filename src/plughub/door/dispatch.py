@@ -116,6 +116,10 @@ class Dispatcher:
             self._stats.record(request.route, request.status, time.perf_counter() - began)
             request.error = None  # a ring otherwise: its trace leads to this request, and to the whole body
 
+    def close(self) -> None:
+        """No request is under way any more."""
+        self._waits.close()
+
     async def _serve(self, request: Request) -> None:
         scope = request.scope
         path = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()

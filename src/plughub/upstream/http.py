@@ -235,7 +235,7 @@ class HttpUpstream:
         finally:
             self.in_flight -= 1
             if self.ended is not None and not self.in_flight:
-                self.connections.close(self.ended)
+                self._close(self.ended)
 
     def _send_call(self, ask: Ask, connection: HttpConnection, until: float) -> HttpCall:
         self.sent = id_ = self.sent + 1
@@ -492,7 +492,11 @@ class HttpUpstream:
             self.watching.stop()
             self._on_end(self, reason)
             if not self.in_flight:
-                self.connections.close(reason)
+                self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self._waits.close()
+        self.connections.close(reason)
 
     async def aclose(self, reason: str) -> None:
         """End the session and close every connection; calls under way fail with `reason`."""
