@@ -245,3 +245,17 @@ async def test_after_a_restart_of_the_hub_tools_are_counted_when_somebody_lists_
 async def rename(database: Database, table: str, name: str) -> None:
     async with database.unit_of_work() as uow:
         await uow.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
+async def test_a_creation_that_is_told_late_outdates_no_list(sqlite_template: Path, tmp_path: Path) -> None:
+    shutil.copyfile(sqlite_template, tmp_path / "plughub.db")
+    async with serving(f"sqlite:///{tmp_path}/plughub.db", tmp_path) as served:
+        await served.settled()
+        hub, founder = served.app.hub, (await served.operator()).founder()
+        assert (await served.call("GET", f"/api/servers/{served.demo_id}/tools")).status_code == 200
+        target = await hub.exchange.target(founder, served.demo_id)
+        kept = hub.catalog.known(target)
+        assert kept is not None
+        created = Event(founder.space_id, 1, "server.created", 0.0, 1, served.demo_id, None, {})
+        await served.app.wiring.follow([created])
+        assert hub.catalog.known(target) is kept

@@ -124,8 +124,8 @@ class Wiring:
                 continue
             if event.name == SERVER_UPDATED and not _REACHED_ANEW.intersection(event.data.get("changed", ())):
                 continue  # another name or description: running calls go on
-            hub.catalog.forget(event.server_id)
-            if event.name != SERVER_CREATED:
+            if event.name != SERVER_CREATED:  # which may be told late, when its tools are listed already
+                hub.catalog.forget(event.server_id)
                 self._spawn(hub.pool.forget(event.server_id))
             if event.name != SERVER_DELETED:
                 self._spawn(self._look(hub, event.space_id, event.server_id))
