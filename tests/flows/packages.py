@@ -23,7 +23,7 @@ NPM_PACKAGES = (
     "@modelcontextprotocol/client@2.4.0",
     "@modelcontextprotocol/sdk@1.32.2",
 )
-PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19")
+PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19", "mcp-server-fetch==2026.10.19")
 # It has no upper bound on the SDK and does not start with its second version.
 OLD_PYTHON_PACKAGES = ("mcp-server-sqlite==2025.4.25", "mcp<2")
 NEWMAN_PACKAGES = ("newman@6.2.2",)
