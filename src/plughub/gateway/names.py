@@ -1,7 +1,8 @@
-"""Names of what several servers offer at one door: valid for every client, collision-free, and the same whatever other servers there are.
+"""Names of what several servers offer at one door: of a length that every client takes, and the same whatever other servers there are.
 
-Tools and prompts are `{slug}__{name}`; over 64 characters they are cut and end in a digest of the whole. Resources keep their URI
-behind a scheme of their own, `plughub.{slug}+{uri}`: still a URI, and of a template still a template.
+Tools and prompts are `{slug}__{name}`; over 64 characters they are cut and end in a digest of the whole. Characters stay as the
+server chose them. Resources keep their URI behind a scheme of their own, `plughub.{slug}+{uri}`: still a URI, and of a template still a
+template.
 """
 
 import re
