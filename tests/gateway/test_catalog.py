@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from plughub.gateway.catalog import Catalog, unknown
 from plughub.gateway.lists import TOOLS, upstream_error
 from plughub.gateway.lists import Listing as Held
-from plughub.gateway.names import MAX_NAME, aggregate_name
+from plughub.gateway.names import MAX_NAME, aggregate_name, stands_for_itself
 from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidArguments, ServerDisabled, ToolNotFound, UpstreamError
 from plughub.settings import Settings
@@ -25,6 +26,7 @@ from tests.fakes.http_servers import Seen
 from tests.serving import FakeMcp, Json, Served, upstream
 
 pytestmark = pytest.mark.anyio
+VALID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass
@@ -331,23 +333,55 @@ def test_the_sentence_about_an_unknown_tool_is_short_whatever_was_asked(name: st
 # --- names ---
 
 
+async def test_a_list_of_hundreds_of_small_pages_is_read_whole(lite: Served) -> None:
+    cursors: list[str | None] = [None, *(f"p{number}" for number in range(299)), None]
+    pages: dict[str | None, Json] = {
+        cursor: {"tools": tools(f"t{number}")} | ({"nextCursor": after} if (after := cursors[number + 1]) else {})
+        for number, cursor in enumerate(cursors[:-1])
+    }
+    async with at_desk(lite, Listing(pages=pages)) as desk:
+        assert await desk.names() == {f"t{number}" for number in range(300)}
+
+
+async def test_a_list_that_goes_in_a_ring_is_an_error_that_says_so(lite: Served) -> None:
+    async with at_desk(lite, Listing()) as desk:
+        desk.behind.pages = {cursor: {"tools": tools("t"), "nextCursor": "again"} for cursor in (None, "again")}
+        with pytest.raises(UpstreamError, match="no end: 2 pages") as refused:
+            await desk.names()
+        assert refused.value.details["hint"].startswith("The server's pages lead nowhere")
+
+
 @given(st.from_regex(r"[a-z0-9]{1,24}", fullmatch=True), st.sets(st.text(min_size=1, max_size=90), max_size=8))
 def test_aggregate_names_fit_and_stay_apart(slug: str, names: set[str]) -> None:
     made = {aggregate_name(slug, name) for name in names}
     assert len(made) == len(names)
     assert all(len(name) <= MAX_NAME and name.startswith(f"{slug}__") for name in made)
-    assert all(aggregate_name(slug, name) == f"{slug}__{name}" for name in names if len(slug) + 2 + len(name) <= MAX_NAME)
+    assert all(VALID.fullmatch(name) for name in made)
+    assert all(aggregate_name(slug, name) == whole for name in names if VALID.fullmatch(whole := f"{slug}__{name}"))
+    assert not any(stands_for_itself(whole) for name in names if (whole := aggregate_name(slug, name)) != f"{slug}__{name}")
 
 
 async def test_cut_names_lead_back_to_their_tools(lite: Served) -> None:
-    names = ["short", "x" * (MAX_NAME - len("listing__")), "x" * 200, "x" * 200 + "y", "é" * 64]
+    names = ["short", "x" * (MAX_NAME - len("listing__")), "x" * 200, "x" * 200 + "y", "é" * 64, "a.b/c d", "a.b/c_d", "ends_in_abcdef"]
     async with at_desk(lite, Listing(tools=tools(*names))) as desk:
         for name in names:
             whole = aggregate_name("listing", name)
             tail = whole.partition("__")[2]
             assert await desk.catalog.resolve(TOOLS, desk.caller, desk.target, tail, whole) == name
         with pytest.raises(ToolNotFound):
-            await desk.catalog.resolve(TOOLS, desk.caller, desk.target, "z" * 55, "listing__" + "z" * 55)
+            await desk.catalog.resolve(TOOLS, desk.caller, desk.target, "a.b/c d", "listing__a.b/c d")
+
+
+@pytest.mark.requirement("mcp.many-tools")
+async def test_of_two_tools_of_one_name_the_second_is_named_as_left_out(lite: Served) -> None:
+    taken = aggregate_name("listing", "a.b").removeprefix("listing__")
+    async with at_desk(lite, Listing(tools=tools("a.b", taken))) as desk:
+        listed, failures = await desk.catalog.aggregated(TOOLS, desk.caller, [desk.target])
+        assert [json.loads(tool)["name"] for tool in listed] == [f"listing__{taken}"]
+        assert [(failure.slug, failure.message) for failure in failures] == [
+            ("listing", f"'{taken}' is left out: another has its name here")
+        ]
+        assert await desk.catalog.resolve(TOOLS, desk.caller, desk.target, taken, f"listing__{taken}") == "a.b"
 
 
 # --- all servers ---

@@ -9,7 +9,7 @@ import msgspec
 
 from plughub.gateway.exchange import Call, Exchange
 from plughub.gateway.lists import KINDS, OUTDATED_BY, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Item, Kind, Listing, Lists, Reports
-from plughub.gateway.names import aggregate_name, aggregate_uri, may_be_cut
+from plughub.gateway.names import aggregate_name, aggregate_uri, stands_for_itself
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import HubError, ToolNotFound, UpstreamError, UpstreamTimeout
@@ -159,18 +159,26 @@ class Catalog:
     async def aggregated(
         self, kind: Kind, caller: Caller, targets: Iterable[Target], shown: Shown | None = None
     ) -> tuple[list[bytes], list[Failure]]:
-        """The items of all `targets` under names that cannot collide, by slug and then in each server's order; and who failed."""
+        """The items of all `targets` under their names here, by slug and then in each server's order; who failed, and what was left
+        out because another of the same server has its name."""
         listed, failures = await self.across(kind, caller, targets)
-        kept = [(target, listing.items if shown is None else shown(kind, target, listing.items)) for target, listing in listed]
-        return [_renamed(kind, target.slug, item) for target, items in kept for item in items], failures
+        found: list[bytes] = []
+        for target, listing in listed:
+            items = listing.items if shown is None else shown(kind, target, listing.items)
+            renamed, hidden = _renamed(kind, target.slug, items)
+            found += renamed
+            failures += [
+                Failure(target.slug, target.server_id, f"'{name[:100]}' is left out: another has its name here") for name in hidden
+            ]
+        return found, failures
 
     async def resolve(self, kind: Kind, caller: Caller, target: Target, tail: str, whole: str) -> str:
-        """The server's own name of an aggregated tool or prompt; cut names are found by their digest. Raises ToolNotFound."""
-        if not may_be_cut(whole):
+        """The server's own name of an aggregated tool or prompt; changed names are found by their digest. Raises ToolNotFound."""
+        if stands_for_itself(whole):
             return tail
-        for name in (await self.listing(kind, caller, target)).names:
-            if aggregate_name(target.slug, name) == whole:
-                return name
+        for item in (await self.listing(kind, caller, target)).items:
+            if aggregate_name(target.slug, item.name) == whole:
+                return item.name
         raise ToolNotFound(f"Unknown {_WORDS[kind]}: {whole[:200]}", tool=whole[:200])
 
     async def find_owner(self, caller: Caller, targets: Iterable[Target], uri: str) -> list[Target]:
@@ -198,8 +206,18 @@ def unknown(what: str, name: str, names: Iterable[str]) -> str:
     return f"{what} '{name[:200]}' not found." + (f" Did you mean '{near[0]}'?" if near else "")
 
 
-def _renamed(kind: Kind, slug: str, item: Item) -> bytes:
-    parts: dict[str, RawJson] = dict(_members.decode(item.raw))
+def _renamed(kind: Kind, slug: str, items: Iterable[Item]) -> tuple[list[bytes], list[str]]:
+    """The items under their names here, and the own names of those that have no name of their own. Of two the first keeps it, and is
+    who is called by it."""
+    found: dict[str, bytes] = {}
+    hidden: list[str] = []
     rename = aggregate_name if kind.key == "name" else aggregate_uri
-    parts[kind.key] = msgspec.json.encode(rename(slug, item.name))
-    return object_of(parts)
+    for item in items:
+        name = rename(slug, item.name)
+        if name in found:
+            hidden.append(item.name)
+            continue
+        parts: dict[str, RawJson] = dict(_members.decode(item.raw))
+        parts[kind.key] = msgspec.json.encode(name)
+        found[name] = object_of(parts)
+    return list(found.values()), hidden

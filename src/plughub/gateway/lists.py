@@ -22,7 +22,9 @@ from plughub.settings import Settings
 from plughub.upstream.target import RawJson, Target, Upstream
 
 T = TypeVar("T")
-_MAX_PAGES = 50
+# A server that gives the same cursor twice has no end; one that is told to by its maker may have very small pages.
+_MAX_PAGES = 1_000
+_MAX_LIST_BYTES = 64 * 1024 * 1024
 _KEEP_S = 60.0
 _page = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _objects = msgspec.json.Decoder(list[msgspec.Raw])
@@ -176,7 +178,9 @@ class Lists:
         items: list[Item] = []
         ttl_s, cursor = _KEEP_S, None
         timeout_s = target.start_timeout_s or self._timeout_s
-        for _ in range(_MAX_PAGES):
+        cursors: set[bytes] = set()
+        size = 0
+        while len(cursors) < _MAX_PAGES:
             params: dict[str, RawJson] = {"cursor": cursor} if cursor is not None else {}
             done = await self._exchange.exchange(caller, target, Call(self._kind.method, params, "", "catalog", timeout_s))
             if done.answer.result is None:
@@ -185,10 +189,15 @@ class Lists:
                 raise upstream_error(done.answer.error)
             page = self._page(done.answer.result)
             items += page.items
+            size += len(done.answer.result)
             ttl_s, cursor = min(ttl_s, page.ttl_s), page.cursor
             if cursor is None:
                 return items, ttl_s
-        raise UpstreamError(f"MCP server's list of {self._kind.member} has no end: {_MAX_PAGES} pages and more", executed="no")
+            if cursor in cursors or size > _MAX_LIST_BYTES:
+                break
+            cursors.add(cursor)
+        told = f"MCP server's list of {self._kind.member} has no end: {len(cursors) + 1} pages of {size} bytes, and another to follow"
+        raise UpstreamError(told, executed="no", hint="The server's pages lead nowhere: tell its maker")
 
     def _page(self, result: RawJson) -> "_Page":
         try:

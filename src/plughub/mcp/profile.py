@@ -8,7 +8,7 @@ import msgspec
 from plughub import __version__
 from plughub.gateway.hub import Hub
 from plughub.gateway.lists import TOOLS, Item, Kind
-from plughub.gateway.names import aggregate_name, may_be_cut
+from plughub.gateway.names import aggregate_name, stands_for_itself
 from plughub.kit.caller import Caller
 from plughub.kit.errors import ToolNotFound
 from plughub.mcp.conversation import Conversation
@@ -62,9 +62,9 @@ class OneProfile(Everything):
             return await super()._resolve(talk, kind, target, tail, whole)
         # Of a server whose tools the profile speaks of, an unknown name is never passed on: it would tell what is switched off.
         catalog = self.hub.catalog
-        if may_be_cut(whole):
+        if not stands_for_itself(whole):
             listing = catalog.known(target) or await catalog.tools(talk.caller, target)
-            shown = ((name, overrides.shown_name(name)) for name in listing.names)
+            shown = ((item.name, overrides.shown_name(item.name)) for item in listing.items)
             name = next((own for own, given in shown if given is not None and aggregate_name(target.slug, given) == whole), None)
         else:
             name = overrides.own_name(tail)
