@@ -2,14 +2,43 @@
 
 import re
 import socket
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from plughub.db.engine import DATABASE_FILE
+from plughub.db.migrate import HEAD
 from plughub.first_start import FirstStart
 from plughub.serve import CannotServe, banner, base_url, database_name, hand_over, listen
 from plughub.settings import Settings
+
+MADE_APART = """
+import asyncio, sys
+from pathlib import Path
+from plughub.serve import upgrade, upgrade_apart
+from plughub.settings import Settings
+settings = Settings(data_dir=Path(sys.argv[1]))
+upgrade_apart(settings)
+print("alembic" in sys.modules, *upgrade(settings))
+"""
+
+
+def made_apart(folder: Path) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", MADE_APART, str(folder)], capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.split() if done.returncode == 0 else [done.stderr.splitlines()[-1]]
+
+
+@pytest.mark.requirement("data.migrations-from-empty")
+def test_a_new_database_is_made_without_a_trace_in_the_hubs_own_process(tmp_path: Path) -> None:
+    assert made_apart(tmp_path) == ["False", HEAD, HEAD]
+
+
+def test_a_database_that_cannot_be_made_apart_is_left_to_whom_can_say_why(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_FILE).mkdir()
+    assert "cannot be used" in made_apart(tmp_path)[0]
 
 
 def has_ipv6() -> bool:

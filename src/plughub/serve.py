@@ -91,6 +91,8 @@ def serve(settings: Settings, out: TextIO = sys.stdout) -> int:
     try:
         secrets = load_secrets(secrets_file)
         sockets = listen(settings.host, settings.port)
+        if not settings.database_url and not (settings.data_dir / DATABASE_FILE).exists():
+            upgrade_apart(settings)
         application = create_app(settings, secrets)
         config = uvicorn.Config(
             application.asgi,
@@ -152,6 +154,22 @@ async def _upgrade(settings: Settings) -> tuple[str | None, str]:
         return before, HEAD
     finally:
         await database.aclose()
+
+
+def upgrade_apart(settings: Settings) -> None:
+    """Make a new database in a process of its own: Alembic and what it leaves behind would stay in this one's memory, 10 MB for good.
+
+    When that fails it is tried again where errors can be told, in `Application.start`.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            asyncio.run(_upgrade(settings))
+            code = 0
+        finally:
+            os._exit(code)
+    os.waitpid(child, 0)
 
 
 def settle_memory() -> None:
