@@ -19,8 +19,9 @@ from tests.simulation.storm import Storm, run_storm
 from tests.simulation.world import Violation, World, world
 
 STEPS = 80
-first, _, last = os.environ.get("SEEDS", "1:5").partition(":")
-SEEDS = [*range(int(first), int(last or int(first) + 1)), *([] if "SEEDS" in os.environ else [random.randrange(1_000_000)])]
+# Always the same ones in a check, which should fail for what was changed alone; `make simulate` is for looking further.
+first, _, last = os.environ.get("SEEDS", "1:6").partition(":")
+SEEDS = range(int(first), int(last or int(first) + 1))
 # Where a client that leaves cancels something; a change of the hub's own records is never cancelled by that.
 LEFT = ("execute", "execute stream", "mcp", "one modern stream", "progress", "ask", "answer", "create key")
 
