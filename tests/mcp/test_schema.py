@@ -73,7 +73,7 @@ class Maker:
         return "aGk=" if schema.get("format") == "byte" else self._random.choice(TEXTS)
 
     def _number(self, schema: Json, depth: int) -> float:
-        return min(max(self._random.choice(NUMBERS), schema.get("minimum", -1e308)), schema.get("maximum", 1e308))
+        return float(min(max(self._random.choice(NUMBERS), schema.get("minimum", -1e308)), schema.get("maximum", 1e308)))
 
     def _integer(self, schema: Json, depth: int) -> int:
         return int(min(max(self._random.choice((0, 7, 2**53 + 1)), schema.get("minimum", 0)), schema.get("maximum", 2**60)))
