@@ -61,17 +61,17 @@ class Outlet:
     """What a running request tells its client before its answer, as an event stream.
 
     Nothing is made until the first frame, so that a quiet request costs nothing and can still be answered plainly. Belongs to the
-    task of its request: whoever makes it calls `run` once, and `close` in the end.
+    task of its request: whoever makes it calls `run` once, and `close` in the end. `owner` is the task that ends with the stream.
     """
 
-    __slots__ = ("_closing", "_feed", "_owner", "_pump", "_request", "_resting", "_streams")
+    __slots__ = ("_closing", "_feed", "_pump", "_request", "_resting", "_streams", "owner")
 
     def __init__(self, request: Request, streams: OpenStreams) -> None:
         self._request = request
         self._streams = streams
         self._feed: Feed | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._owner: asyncio.Task[object] | None = None
+        self.owner: asyncio.Task[object] | None = None
         self._closing = False
         self._resting = False
 
@@ -95,7 +95,7 @@ class Outlet:
 
     async def run(self, work: Awaitable[T], *, leaving_cancels: bool) -> T:
         """Await `work`. Raises what it raises, ClientGone when the client left and that cancels, and why the stream was stopped."""
-        self._owner = asyncio.current_task()
+        self.owner = asyncio.current_task()
         try:
             if not leaving_cancels:
                 return await work
@@ -105,7 +105,7 @@ class Outlet:
                 raise self.stopped from None
             raise
         finally:
-            self._owner = None
+            self.owner = None
 
     @property
     def stopped(self) -> HubError | None:
@@ -152,8 +152,8 @@ class Outlet:
             if frames:
                 await self._request.write(frames)
             elif feed.stopped is not None:
-                if self._owner is not None:
-                    self._owner.cancel()
+                if self.owner is not None:
+                    self.owner.cancel()
                 return
             elif self._closing:
                 return

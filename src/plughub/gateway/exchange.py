@@ -122,6 +122,8 @@ class Exchange:
         call.asked_at = time.perf_counter()
         if call.method == "tools/call" and upstream.facts.era == "modern" and target.transport != "STDIO":
             answer, facts = await self._ask_with_headers(caller, target, call, upstream, ask)
+        elif peer is None or not peer.particular:
+            answer, facts = await upstream.request(ask), upstream.facts
         else:
             answer, facts = await self._ask(target, upstream, ask)
         return Exchanged(answer, facts, int((time.perf_counter() - call.asked_at) * 1e6))

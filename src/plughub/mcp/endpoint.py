@@ -90,7 +90,7 @@ class McpDoor:
 
     async def _handle(self, request: Request, view: View) -> None:
         body = await request.json_body(self._hub.settings.max_body_bytes)
-        if is_batch(body):
+        if body[:1] != b"{" and is_batch(body):
             await self._batches.answer(request, view, body)
             return
         message = classify(request.headers, body)
@@ -143,9 +143,11 @@ class McpDoor:
             return await self._rest(view, talk, outlet, method)
         if method.cost:
             self._hub.admission.charge(request, talk.caller, method.cost)
+        work = method.handler(view, talk)
+        if message.modern:
+            return await outlet.run(work, leaving_cancels=True)
         # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation"): a notification is.
-        work = outlet.run(method.handler(view, talk), leaving_cancels=message.modern)
-        return await cancellable(talk.session, message.id, work)
+        return await cancellable(talk.session, message.id, work, outlet)
 
     async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
         """A stream until its client leaves. Whatever else ends it, it ends in good order."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 
 from plughub.door.request import Request
 from plughub.door.routes import AUTHENTICATED
+from plughub.door.stream import Outlet
 from plughub.gateway.hub import Hub
 from plughub.kit.errors import Malformed, MethodNotFound, RequestCancelled
 from plughub.mcp.conversation import Conversation
@@ -51,22 +52,29 @@ def _find(view: View, message: Message) -> Method:
     return method
 
 
-async def cancellable(session: Session | None, id_: bytes, work: Awaitable[bytes]) -> bytes:
-    """Await `work`; the client of a session may cancel it by the id of its request. Raises RequestCancelled."""
-    if session is None:
-        return await work
+async def cancellable(session: Session | None, id_: bytes, work: Awaitable[bytes], outlet: Outlet | None = None) -> bytes:
+    """Await `work`; the client of a session may cancel it by the id of its request. Raises RequestCancelled, and why the stream of the
+    `outlet`, if the request has it for itself, was stopped."""
     task = asyncio.current_task()
     assert task is not None
-    session.calls[id_] = task
+    if session is not None:
+        session.calls[id_] = task
+    if outlet is not None:
+        outlet.owner = task
     try:
         return await work
     except asyncio.CancelledError:
-        if session.calls.get(id_) is task:
+        if outlet is not None and outlet.stopped is not None:
+            raise outlet.stopped from None
+        if session is None or session.calls.get(id_) is task:
             raise
         task.uncancel()
         raise RequestCancelled from None
     finally:
-        session.calls.pop(id_, None)
+        if outlet is not None:
+            outlet.owner = None
+        if session is not None:
+            session.calls.pop(id_, None)
 
 
 def tell(session: Session, message: Notification | Reply) -> None:

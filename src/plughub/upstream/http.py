@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 from plughub.kit.dial import Tls
 from plughub.kit.errors import HubError, Unavailable, UpstreamTimeout, UpstreamUnreachable
@@ -226,16 +227,30 @@ class HttpUpstream:
             connection = self.connections.take() or await self._connect(ask, until)
             call = self._send_call(ask, connection, until)
             try:
-                call = await self._answered(call)
+                await self._done(call)
             except UpstreamUnreachable:
-                if connection.fresh or call.touched or ask.method not in messages.REPEATABLE:
-                    raise
-                call = await self._answered(self._send_call(ask, await self._connect(ask, until), until))
-            return call
+                if not self._resumable(call):
+                    if connection.fresh or call.touched or ask.method not in messages.REPEATABLE:
+                        raise
+                    call = await self._ask_again(ask, until)
+            return call if call.answer is not None or not self._resumable(call) else await self._taken_up(call)
         finally:
             self.in_flight -= 1
             if self.ended is not None and not self.in_flight:
                 self._close(self.ended)
+
+    async def _ask_again(self, ask: Ask, until: float) -> HttpCall:
+        """The exchange once more, on a new connection: the one before was closed before anything came."""
+        call = self._send_call(ask, await self._connect(ask, until), until)
+        try:
+            await self._done(call)
+        except UpstreamUnreachable:
+            if not self._resumable(call):
+                raise
+        return call
+
+    def _resumable(self, call: HttpCall) -> bool:
+        return not self._meta and bool(last_event(call))
 
     def _send_call(self, ask: Ask, connection: HttpConnection, until: float) -> HttpCall:
         self.sent = id_ = self.sent + 1
@@ -255,23 +270,18 @@ class HttpUpstream:
         call = self._calls[id_] = HttpCall(id_, self._loop.create_future(), self._on_event, ask, until)
         return call
 
-    async def _answered(self, call: HttpCall) -> HttpCall:
-        """Wait for the end of an exchange. A stream of a handshake server that ends before its answer, after an event with an id, is
-        taken up again from there (MCP 2025-11-25 "Resumability and Redelivery"), as long as the call has time. Gives the exchange that
-        brought the end."""
+    async def _taken_up(self, call: HttpCall) -> HttpCall:
+        """A stream of a handshake server ended before its answer, after an event with an id: it is taken up again from there (MCP
+        2025-11-25 "Resumability and Redelivery"), as often as the call has time for. Gives the exchange that brought the end."""
         last_id, wait_s = b"", FIRST_S
-        while True:
-            try:
-                await self._done(call)
-            except UpstreamUnreachable:
-                if self._meta or not (last_event(call) or last_id):
-                    raise
-            last_id, wait_s = last_event(call) or last_id, retry_s(call) or wait_s
-            if call.answer is not None or self._meta or not last_id:
-                return call
+        while call.answer is None:
             if call.resumed and call.status and call.sse is None:
                 raise UpstreamUnreachable(NO_ANSWER, executed="unknown")
+            last_id, wait_s = last_event(call) or last_id, retry_s(call) or wait_s
             call = await self._take_up(call, last_id, max(wait_s, LEAST_WAIT_S))
+            with suppress(UpstreamUnreachable):
+                await self._done(call)
+        return call
 
     async def _take_up(self, lost: HttpCall, last_id: bytes, wait_s: float) -> HttpCall:
         """Ask for the rest of a stream after `wait_s`. Its answer may come meanwhile on the stream of the server's own."""

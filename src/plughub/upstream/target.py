@@ -74,7 +74,9 @@ class Peer:
     @property
     def particular(self) -> bool:
         """Whether a handshake server must know it before it is asked: then it gets a connection of its own for that time."""
-        return self.log_level is not None or any(name in self.capabilities for name in _ASKED_OF_CLIENTS)
+        declared = self.capabilities
+        # Most clients declare nothing, and every call asks.
+        return self.log_level is not None or (len(declared) > 2 and any(name in declared for name in _ASKED_OF_CLIENTS))
 
 
 @dataclass(slots=True)
