@@ -1,7 +1,6 @@
 """One HTTP request as the doors see it: headers, body, caller, and the two ways to answer."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -11,9 +10,8 @@ from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
 from plughub.kit.waits import Waits
 
-Whole = Callable[[int, list[Header], bytes], Awaitable[None]]
-# Where a server that can send a whole answer at once puts its way to do so: (status, headers, body); see `http_protocol`.
-WHOLE = "plughub.whole"
+# Where a server that has shorter ways for what is there, or is sent, at once puts them: a `Direct`.
+DIRECT = "plughub.direct"
 JSON: Header = (b"content-type", b"application/json")
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_STORE: Header = (b"cache-control", b"no-store")
@@ -26,6 +24,16 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
+class Direct(Protocol):
+    """A request at its server; see `http_protocol`."""
+
+    def take(self) -> bytes | None:
+        """The body when all of it has come; else None, and `receive` gives it."""
+
+    async def whole(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole answer at once."""
+
+
 class Request:
     """Made by the dispatcher, one a request. `values` are the path's parameters in order; `door` names the error dialect; `waits` are
     those of all requests, for what must happen in time.
@@ -34,6 +42,7 @@ class Request:
     __slots__ = (
         "caller",
         "cors",
+        "direct",
         "door",
         "error",
         "headers",
@@ -54,14 +63,13 @@ class Request:
         "tool",
         "values",
         "waits",
-        "whole",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str, waits: Waits[Any]) -> None:
         self.scope = scope
         self.waits = waits
         # Taken out: left inside it would tie scope and server's request into a ring that only the garbage collector opens.
-        self.whole: Whole | None = scope.pop(WHOLE, None)
+        self.direct: Direct | None = scope.pop(DIRECT, None)
         self.receive = receive
         self.send = send
         self.id = id_
@@ -104,6 +112,11 @@ class Request:
         announced = self.headers.get(b"content-length")
         if announced is not None and len(announced) > 3 and int(announced) > limit_bytes:
             raise PayloadTooLarge(limit_bytes=limit_bytes)
+        taken = None if self.direct is None else self.direct.take()
+        if taken is not None:
+            if len(taken) > limit_bytes:
+                raise PayloadTooLarge(limit_bytes=limit_bytes)
+            return taken
         message = await self.receive()
         body: bytes = message.get("body", b"")
         if len(body) > limit_bytes:
@@ -152,8 +165,8 @@ class Request:
         if extra:
             headers += extra
         self.started, self.status = True, status
-        if self.whole is not None:
-            await self.whole(status, headers, body)
+        if self.direct is not None:
+            await self.direct.whole(status, headers, body)
             return
         headers.append((b"content-length", b"%d" % len(body)))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})

@@ -107,6 +107,8 @@ class Conversation:
         if self.session is None:
             return False
         accept = self.request.headers.get(b"accept", b"")
+        if accept.startswith(JSON_TYPE):  # as nearly every client has it
+            return False
         at, plain = accept.find(EVENTS), accept.find(JSON_TYPE)
         return at >= 0 and not 0 <= plain < at
 
