@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from plughub import __version__
 from plughub.data_dir import DataDir, load_secrets
+from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import HEAD, migrate
 from plughub.first_start import prepare
@@ -90,7 +91,7 @@ def test_lost_or_exchanged_secrets_end_the_start_in_a_sentence(tmp_path: Path) -
     secrets = load_secrets(file)
 
     async def fill() -> None:
-        database = Database(database_url(Settings(data_dir=tmp_path)), SystemClock())
+        database = Database(database_url(Settings(data_dir=tmp_path)), SystemClock(), Chain(secrets.peppers.ring))
         await migrate(database)
         await prepare(database, secrets)
         await database.aclose()

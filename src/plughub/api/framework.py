@@ -15,6 +15,7 @@ from starlette.types import Lifespan
 
 from plughub.api.render import render_api, render_v1
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.door.actor import actor_of
 from plughub.door.dispatch import SCOPE_KEY, note_outage
 from plughub.door.request import ClientGone
 from plughub.door.request import Request as DoorRequest
@@ -74,7 +75,7 @@ def _caller(request: Request) -> Caller:
 
 
 async def _unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
-    async with hub_of(request).database.unit_of_work() as uow:
+    async with hub_of(request).database.unit_of_work(actor_of(door_request(request))) as uow:
         yield uow
 
 
