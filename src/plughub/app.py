@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from plughub.api import (
+    access,
+    audit,
     client_files,
     contents,
     keys,
@@ -123,6 +125,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *logs.ROUTES,
+        *audit.ROUTES,
+        *access.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from sqlalchemy import RowMapping, func, insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import audit, audit_head, space
@@ -65,7 +65,8 @@ class Hidden:
 class Deed:
     """One thing done, or refused with an error code as its `outcome`, to the object `kind`, `id`, `name`.
 
-    It belongs to an organisation, by one of its spaces, or by its id and perhaps an environment. `before` and `after` are the object's fields; the row keeps those
+    It belongs to an organisation, by one of its spaces, or by its id and perhaps an environment.
+    `before` and `after` are the object's fields; the row keeps those
     that differ. What is secret in them is `Hidden`. `note` is whatever else is worth telling; `actor` is the unit of work's unless given.
     """
 
@@ -143,13 +144,13 @@ async def _new_head(connection: AsyncConnection, chain: Chain, organization_id: 
     made = {"organization_id": organization_id, "seq": last, "mac": b"", "key_version": chain.current, "seal": b""}
     await connection.execute(_make_head, made)
     # Another process may have made it meanwhile.
-    other: Mapping[str, Any] | None = await _locked_head(connection, organization_id)
-    return other or made
+    return await _locked_head(connection, organization_id) or made
 
 
-async def _locked_head(connection: AsyncConnection, organization_id: str) -> RowMapping | None:
+async def _locked_head(connection: AsyncConnection, organization_id: str) -> dict[str, Any] | None:
     query = select(audit_head).where(audit_head.c.organization_id == organization_id).with_for_update()
-    return (await connection.execute(query)).mappings().first()
+    found = (await connection.execute(query)).first()
+    return None if found is None else found._asdict()
 
 
 async def _spaces(connection: AsyncConnection, deeds: Sequence[Deed]) -> dict[str, tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Whether the audit is as it was written: every row signed after the one before, none missing, up to the signed head."""
 
+import hmac
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ class _Walk:
         seq, mac, version = head["seq"], bytes(head["mac"]), head["key_version"]
         if not self._chain.knows(version):
             raise _Broken(seq, f"the head is signed with secret {version}, which the secrets file does not hold")
-        if bytes(head["seal"]) != self._chain.seal(self._id, seq, mac, version):
+        if not hmac.compare_digest(bytes(head["seal"]), self._chain.seal(self._id, seq, mac, version)):
             raise _Broken(seq, "the head was changed")
         if last > seq:
             raise _Broken(seq + 1, "the row is not in the head: it was added, or the head was put back")
@@ -109,9 +110,9 @@ class _Walk:
         """Look at every row up to `end`. Raises _Broken for the first that does not fit."""
         while self.seq < end:
             query = select(audit).where(audit.c.organization_id == self._id, audit.c.seq > self.seq, audit.c.seq <= end)
-            found = (await self._connection.execute(query.order_by(audit.c.seq).limit(_PAGE))).mappings().all()
+            found = (await self._connection.execute(query.order_by(audit.c.seq).limit(_PAGE))).all()
             for row in found:
-                self._look_at(row, older=older)
+                self._look_at(row._asdict(), older=older)
             if not found:
                 raise _Broken(self.seq + 1, f"missing from the end: the head names {end} rows")
 
@@ -124,7 +125,7 @@ class _Walk:
         if version < self._version:
             raise _Broken(seq, "signed with an older secret than the row before")
         mac = self._chain.mac(row, self.mac)
-        if bytes(row["mac"]) != mac:
+        if not hmac.compare_digest(bytes(row["mac"]), mac):
             raise _Broken(seq, "changed, moved, or put in the place of another")
         if row["action"] == BEGUN and not (seq == 1 and older):
             raise _Broken(seq, "the audit was begun anew here: what was before it is lost")

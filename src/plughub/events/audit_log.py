@@ -1,7 +1,7 @@
 """Reading the audit of an organisation: newest first for people, in order for exports."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import OK
-from plughub.db.tables import audit
+from plughub.db.tables import api_key, audit
 
 # There is an index of time and none of anything else: one answer looks at no more rows than this.
 EXAMINED = 50_000
@@ -47,7 +47,7 @@ class AuditRow:
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
     """What to look for; None = anything. `actor`: the id of a key or user, or `hub`; `action`: whole, or `server.*`; `object`: an id or
-    a kind; `outcome`: ok, refused, or an error code; times in epoch s.
+    a kind; `outcome`: ok, refused, or an error code; times in epoch s. `environment`: that one's rows and those of neither.
     """
 
     actor: str | None = None
@@ -56,6 +56,7 @@ class AuditFilter:
     outcome: str | None = None
     since: float | None = None
     until: float | None = None
+    environment: str | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +98,15 @@ async def list_in_order(
     return [_row(row) for row in (await connection.execute(found)).mappings()], last
 
 
+async def names_of_keys(connection: AsyncConnection, organization_id: str, rows: Iterable[AuditRow]) -> dict[str, str]:
+    """What the keys of the rows are called now, by id."""
+    ids = {row.key_id for row in rows if row.key_id is not None}
+    if not ids:
+        return {}
+    query = select(api_key.c.id, api_key.c.name).where(api_key.c.organization_id == organization_id, api_key.c.id.in_(ids))
+    return {row.id: row.name for row in await connection.execute(query)}
+
+
 async def _first_after(connection: AsyncConnection, organization_id: str, at: float) -> int | None:
     query = select(audit.c.seq).where(audit.c.organization_id == organization_id, audit.c.at >= at)
     found: int | None = (await connection.execute(query.order_by(audit.c.at).limit(1))).scalar()
@@ -112,6 +122,8 @@ def _conditions(columns: Any, wanted: AuditFilter) -> Iterator[ColumnElement[boo
         yield or_(columns.object_id == wanted.object, columns.object_kind == wanted.object)
     if wanted.outcome is not None:
         yield columns.outcome != OK if wanted.outcome == "refused" else columns.outcome == wanted.outcome
+    if wanted.environment is not None:
+        yield or_(columns.environment.is_(None), columns.environment == wanted.environment)
     if wanted.since is not None:
         yield columns.at >= wanted.since
     if wanted.until is not None:
