@@ -1,6 +1,6 @@
 """The shapes of the audit and of what decides about access."""
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal
 
 from plughub.api.models import Shape
 
@@ -22,16 +22,11 @@ class AuditObject(Shape):
     name: str | None
 
 
-class AuditChange(TypedDict):
-    """A field on both sides; one that is missing was not there. `left_out`: the change was too big to be kept."""
-
-    before: NotRequired[Any]
-    after: NotRequired[Any]
-    left_out: NotRequired[bool]
-
-
 class AuditEntry(Shape):
-    """One row. `seq` numbers the organisation's rows in the order of their commits; `outcome` is ok, or the code of the refusal."""
+    """One row. `seq` numbers the organisation's rows in the order of their commits; `outcome` is ok, or the code of the refusal.
+
+    `changes` is `{field: {before?, after?}}`: a side that is missing was not there; `left_out` means that the change was too big.
+    """
 
     seq: int
     timestamp: str
@@ -42,7 +37,7 @@ class AuditEntry(Shape):
     environment: Literal["live", "test"] | None
     address: str | None
     request_id: str | None
-    changes: dict[str, AuditChange]
+    changes: dict[str, dict[str, Any]]
     note: dict[str, Any]
 
 

@@ -49,6 +49,8 @@ class RefusalTrail:
         self._kinds: dict[Kind, _Refusals] = {}
         self._left_out = 0
         self._woken = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -62,6 +64,10 @@ class RefusalTrail:
         self._woken.set()
         if self._task is not None:
             await asyncio.wait([self._task])
+
+    async def written(self) -> None:
+        """Return when nothing waits to be written at once."""
+        await self._settled.wait()
 
     def note(self, request: Request, error: HubError) -> None:
         """The request of a known caller was refused with this error."""
@@ -79,6 +85,7 @@ class RefusalTrail:
         else:
             self._kinds[kind] = _Refusals(actor_of(request), ids[0] if ids else None)
             self._woken.set()
+            self._settled.clear()
 
     async def _run(self) -> None:
         closing = False
@@ -112,6 +119,8 @@ class RefusalTrail:
         for kind in over:
             if not self._kinds[kind].waiting:
                 del self._kinds[kind]
+        if not any(held.until is None for held in self._kinds.values()):
+            self._settled.set()
         if self._left_out:
             log.warning("refusals_left_out", count=self._left_out)
             self._left_out = 0
