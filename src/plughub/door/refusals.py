@@ -69,6 +69,15 @@ class RefusalTrail:
         """Return when nothing waits to be written at once."""
         await self._settled.wait()
 
+    @property
+    def kinds(self) -> int:
+        """So many kinds of refusals are being counted."""
+        return len(self._kinds)
+
+    async def sweep(self) -> None:
+        """Write what waits, and forget the kinds whose window is over; done by itself once a minute. Raises SQLAlchemyError, OSError."""
+        await self._write_due(everything=False)
+
     def note(self, request: Request, error: HubError) -> None:
         """The request of a known caller was refused with this error."""
         caller, route = request.caller, request.route
@@ -116,7 +125,7 @@ class RefusalTrail:
             held = self._kinds[kind]
             held.waiting -= count
             held.until = held.until or now + WINDOW_S
-        for kind in over:
+        for kind in list(self._kinds) if everything else over:
             if not self._kinds[kind].waiting:
                 del self._kinds[kind]
         if not any(held.until is None for held in self._kinds.values()):
