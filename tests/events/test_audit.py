@@ -150,8 +150,7 @@ async def test_writers_in_two_processes_leave_one_chain_without_gaps(
     assert all(verdict.broken_at is None for verdict in (await verdicts(database)).values())
 
 
-async def test_an_organisation_may_be_made_twice_at_once_in_two_processes(database: Database, database_url: str, clock: FakeClock) -> None:
-    """The head of an organisation that has none yet is made once."""
+async def test_the_head_of_a_chain_is_made_once_however_many_begin_it(database: Database, database_url: str, clock: FakeClock) -> None:
     other = Database(database_url, clock, CHAIN) if database.kind == "postgresql" else database
 
     async def begin(where: Database) -> None:

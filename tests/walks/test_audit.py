@@ -27,11 +27,11 @@ async def fresh(served: Served) -> Things:
 
 @pytest.mark.requirement("audit.every-change")
 @pytest.mark.parametrize("row", WRITING, ids=name)
-async def test_every_change_leaves_a_row_with_its_key_and_request(served: Served, row: Route) -> None:
-    things = await fresh(served)
-    answer = await served.call(row.method, path(row, things), change(row, things))
+async def test_every_change_leaves_a_row_with_its_key_and_request(lite: Served, row: Route) -> None:
+    things = await fresh(lite)
+    answer = await lite.call(row.method, path(row, things), change(row, things))
     assert answer.status_code < 300, answer.text
-    told = await newest(served)
+    told = await newest(lite)
     assert told["request_id"] == answer.headers["x-request-id"]
     assert (told["outcome"], told["actor"]["type"], told["actor"]["name"], told["address"]) == ("ok", "key", "Operator", "127.0.0.1")
     assert told["action"].split(".")[0] == told["object"]["type"]
@@ -40,21 +40,22 @@ async def test_every_change_leaves_a_row_with_its_key_and_request(served: Served
 
 @pytest.mark.requirement("audit.refusals")
 @pytest.mark.parametrize("row", [row for row in SCOPED if not row.hot and row.scope != "admin"], ids=name)
-async def test_every_refused_request_for_a_scope_leaves_a_row(served: Served, row: Route) -> None:
-    organization = await served.operator()
-    key = await served.key_of(organization, scopes=["read:usage"])
-    answer = await ask(served, row, Things.missing(), key=key)
+async def test_every_refused_request_for_a_scope_leaves_a_row(lite: Served, row: Route) -> None:
+    organization = await lite.operator()
+    key = await lite.key_of(organization, scopes=["read:usage"])
+    answer = await ask(lite, row, Things.missing(), key=key)
     assert answer.status_code == 403
-    await served.app.refusals.written()
-    told = await newest(served, action="request.refused")
+    await lite.app.refusals.written()
+    told = await newest(lite, action="request.refused")
     assert (told["request_id"], told["outcome"]) == (answer.headers["x-request-id"], "FORBIDDEN")
     assert told["object"]["name"] == name(row) and told["note"] == {"required_scope": row.scope}
 
 
-async def test_the_chain_of_all_that_fits(served: Served) -> None:
-    chain = served.database.chain
+@pytest.mark.requirement("audit.tamper-evident")
+async def test_the_chain_of_all_that_fits(lite: Served) -> None:
+    chain = lite.database.chain
     assert chain is not None
-    assert [verdict.reason for verdict in [one async for one in verify(served.database, chain)]] == [None]
+    assert [verdict.reason for verdict in [one async for one in verify(lite.database, chain)]] == [None]
 
 
 def test_the_walk_is_of_all_rows_that_write() -> None:
