@@ -15,7 +15,7 @@ from plughub.keys import store
 from plughub.keys.schemas import Key, KeyCreate, KeyUpdate
 from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
-from plughub.kit.clock import parse_rfc3339
+from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.crypto import keyed_digest
 from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
 from plughub.kit.ids import new_id, parse_public_id
@@ -167,8 +167,10 @@ def _deed(action: str, before: Key | None, after: Key) -> Deed:
 
 def _audited(key: Key) -> dict[str, Any]:
     """The key as the audit compares it: all that may change, and how it is recognised."""
-    fields = ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status", "expires_at", "revoked_at")
-    return {name: getattr(key, name) for name in fields} | {"servers": "*" if key.servers is None else key.servers}
+    fields = {name: getattr(key, name) for name in ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status")}
+    times = {"expires_at": key.expires_at, "revoked_at": key.revoked_at}
+    fields |= {name: None if at is None else rfc3339(at) for name, at in times.items()}
+    return fields | {"servers": "*" if key.servers is None else key.servers}
 
 
 def _emit(uow: UnitOfWork, name: str, key: Key, changed: list[str] | None = None) -> None:
