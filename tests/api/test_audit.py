@@ -65,6 +65,14 @@ async def test_the_list_tells_who_did_what_and_is_filtered_in_both_spellings(ser
         assert (refused.status_code, refused.json()["error"]["details"]["field"]) == (400, field)
 
 
+@pytest.mark.requirement("audit.every-change")
+async def test_a_restart_changes_nothing_in_the_database_and_is_told_all_the_same(served: Served) -> None:
+    answer = await served.call("POST", f"/api/servers/{served.demo_id}/restart")
+    assert answer.status_code == 200
+    row = (await listed(served, f"object={served.demo_id}&limit=1")).audit_logs[0]
+    assert (row.action, row.request_id, row.changes) == ("server.restarted", answer.headers["x-request-id"], {})
+
+
 @pytest.mark.requirement("audit.who-may-read")
 async def test_organisations_environments_and_server_lists_keep_apart(served: Served) -> None:
     operator, other = await served.operator(), await served.organization("Other one")

@@ -6,9 +6,9 @@ from plughub.api.models import Shape
 
 
 class AuditActor(Shape):
-    """Who: a key, a person, an access token, or the hub itself. `name` is what the key is called now."""
+    """Who: a key, a person, an access token, somebody without any of them, or the hub itself. `name` is what the key is called now."""
 
-    type: Literal["key", "user", "token", "hub"]
+    type: Literal["key", "user", "token", "anonymous", "hub"]
     key_id: str | None
     user_id: str | None
     name: str | None

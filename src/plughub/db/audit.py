@@ -23,7 +23,7 @@ OK: Final = "ok"
 BEGUN: Final = "audit.begun"
 ORGANIZATION_CREATED: Final = "organization.created"
 MASK = "***"
-ActorKind = Literal["key", "user", "token", "hub"]
+ActorKind = Literal["key", "user", "token", "anonymous", "hub"]
 
 _PURPOSE = b"plughub audit chain 1"
 # In this order they are signed: a column that is added later needs a new purpose.
@@ -41,7 +41,7 @@ _make_head = text(
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something, and from where; without ids the hub itself."""
+    """Who does something, and from where: `anonymous` is a request without a caller."""
 
     kind: ActorKind = "hub"
     key_id: str | None = None

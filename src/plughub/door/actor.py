@@ -11,6 +11,6 @@ def actor_of(request: Request) -> Actor:
     caller, client = request.caller, request.scope.get("client")
     address = client[0] if client else None
     if caller is None:
-        return Actor("hub", address=address, request_id=request.id)
+        return Actor("anonymous", address=address, request_id=request.id)
     kind = _KINDS[getattr(caller, "credential", "key")]
     return Actor(kind, caller.key_id or None, getattr(caller, "user_id", None), address, request.id)
