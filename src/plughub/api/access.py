@@ -14,8 +14,8 @@ from plughub.kit.errors import KeyNotFound, NotPermitted
 from plughub.kit.ids import parse_public_id, public_id
 from plughub.servers.store import find_server
 
-_KeyId = Annotated[str, Query(max_length=100, description="The id of a key of this organisation and environment")]
-_ServerId = Annotated[str, Query(max_length=100, description="The server's uuid or `mcp_` id")]
+_KeyId = Annotated[str, Query(description="The id of a key of this organisation and environment")]
+_ServerId = Annotated[str, Query(description="The server's uuid or `mcp_` id")]
 _Tool = Annotated[str | None, Query(max_length=256, description="Without it: any tool")]
 
 

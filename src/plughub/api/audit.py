@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from plughub.api.audit_shapes import ActivityList, AuditEntry, AuditList
-from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
+from plughub.api.framework import ActorDep, CallerDep, HubDep, ReadDep
 from plughub.api.reply import reply
 from plughub.db.audit import OK, Deed
 from plughub.db.engine import Database
@@ -89,18 +89,21 @@ async def list_logs(caller: CallerDep, connection: ReadDep, wanted: Annotated[Wa
     return reply({"audit_logs": [shown(row, names) for row in page.rows], "limit": wanted.limit, "next_cursor": cursor})
 
 
-async def export_logs(caller: CallerDep, uow: UowDep, hub: HubDep, wanted: Annotated[WantedExport, Query()]) -> Response:
+async def export_logs(caller: CallerDep, actor: ActorDep, hub: HubDep, wanted: Annotated[WantedExport, Query()]) -> Response:
     """The whole audit, or what the filters leave of it, oldest first: JSON Lines, or CSV that no spreadsheet takes for formulas.
 
     That it was exported is itself audited.
     """
     filters = _filter(caller, wanted)
     asked = wanted.model_dump(exclude_none=True)
-    uow.audit(Deed(EXPORTED, "audit", name=wanted.format, space_id=caller.space_id, note=asked))
+    async with hub.database.unit_of_work(actor) as uow:
+        uow.audit(Deed(EXPORTED, "audit", name=wanted.format, space_id=caller.space_id, note=asked))
     kind = "text/csv; charset=utf-8; header=present" if wanted.format == "csv" else "application/x-ndjson"
     headers = {"content-disposition": f'attachment; filename="audit.{wanted.format}"', "cache-control": "no-store"}
-    lines = exported(hub.database, caller.organization_id, filters, wanted.format)
-    return StreamingResponse(lines, media_type=kind, headers=headers)
+    parts = exported(hub.database, caller.organization_id, filters, wanted.format)
+    # What goes wrong with the first is still answered as an error.
+    first = await anext(parts)
+    return StreamingResponse(_with_first(first, parts), media_type=kind, headers=headers)
 
 
 async def list_activity(caller: CallerDep, connection: ReadDep, wanted: Annotated[WantedPage, Query()]) -> Response:
@@ -121,17 +124,22 @@ async def list_activity(caller: CallerDep, connection: ReadDep, wanted: Annotate
 
 
 async def exported(database: Database, organization_id: str, filters: AuditFilter, form: str) -> AsyncIterator[bytes]:
-    """The rows in `form`, jsonl or csv, a few hundred at a time."""
+    """The rows in `form`, jsonl or csv, a few hundred at a time; at least one part."""
     after: int | None = 0
-    written: Callable[[AuditRow, Mapping[str, str]], bytes] = _json_line
-    if form == "csv":
-        written = csv_line
-        yield _csv(COLUMNS)
+    written: Callable[[AuditRow, Mapping[str, str]], bytes] = csv_line if form == "csv" else _json_line
+    head = _csv(COLUMNS) if form == "csv" else b""
     while after is not None:
         async with database.read() as connection:
             rows, after = await list_in_order(connection, organization_id, filters, after)
             names = await names_of_keys(connection, organization_id, rows)
-        yield b"".join([written(row, names) for row in rows])
+        yield head + b"".join([written(row, names) for row in rows])
+        head = b""
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for part in rest:
+        yield part
 
 
 def shown(row: AuditRow, names: Mapping[str, str]) -> dict[str, Any]:
