@@ -12,6 +12,7 @@ import pytest
 import structlog
 from sqlalchemy import text
 
+from plughub.db.audit import Chain
 from plughub.db.engine import Database
 from plughub.db.migrate import migrate
 from plughub.db.tables import metadata
@@ -22,6 +23,8 @@ from plughub.kit.crypto import Sealer
 from plughub.settings import Settings
 
 START_AT = 1_800_000_000.0
+# The audit of every database that is opened without a hub.
+CHAIN = Chain({1: b"c" * 32})
 
 
 class FakeClock:
@@ -120,7 +123,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def database(database_url: str, clock: FakeClock) -> AsyncIterator[Database]:
     """An open, empty database."""
-    database = Database(database_url, clock)
+    database = Database(database_url, clock, CHAIN)
     if database.kind == "postgresql":
         await empty(database)
     yield database

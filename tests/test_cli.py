@@ -1,5 +1,6 @@
 """The command line, as a process of its own: what it refuses, in words."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from plughub import __version__
 from plughub.data_dir import DataDir, load_secrets
+from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import HEAD, migrate
 from plughub.first_start import prepare
@@ -90,7 +92,7 @@ def test_lost_or_exchanged_secrets_end_the_start_in_a_sentence(tmp_path: Path) -
     secrets = load_secrets(file)
 
     async def fill() -> None:
-        database = Database(database_url(Settings(data_dir=tmp_path)), SystemClock())
+        database = Database(database_url(Settings(data_dir=tmp_path)), SystemClock(), Chain(secrets.peppers.ring))
         await migrate(database)
         await prepare(database, secrets)
         await database.aclose()
@@ -193,3 +195,49 @@ def test_migrate_says_in_a_sentence_what_is_wrong_with_the_database(tmp_path: Pa
         words = refused(plughub("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", url))
     assert "127.0.0.1" in words and "sesame" not in words
     assert "PLUGHUB_DATABASE_URL" in refused(plughub("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", "nonsense"))
+
+
+@pytest.mark.requirement("audit.command-line", "audit.tamper-evident")
+def test_the_audit_is_verified_and_exported_from_the_command_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    secrets = load_secrets(data / "secrets.json")
+    where = ("--data-dir", str(data))
+    assert "no database" in refused(plughub("audit", "verify", *where))
+
+    async def fill() -> None:
+        database = Database(database_url(Settings(data_dir=data)), SystemClock(), Chain(secrets.peppers.ring))
+        await migrate(database)
+        await prepare(database, secrets)
+        await database.aclose()
+
+    async def change(statement: str) -> None:
+        database = Database(database_url(Settings(data_dir=data)), SystemClock())
+        async with database.unit_of_work() as uow:
+            await uow.execute(text(statement))
+        await database.aclose()
+
+    anyio.run(fill)
+    intact = plughub("audit", "verify", *where)
+    assert (intact.returncode, intact.stdout.split()[0]) == (0, "intact"), intact.stderr
+    organization, anchor = intact.stdout.split()[1], intact.stdout.split()[-1]
+    assert plughub("audit", "verify", *where, "--anchor", anchor).returncode == 0
+    exported = plughub("audit", "export", organization, *where)
+    rows = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4] and rows[0]["action"] == "organization.created"
+    file = tmp_path / "audit.csv"
+    assert plughub("audit", "export", organization, *where, "--format", "csv", "-o", str(file)).returncode == 0
+    assert len(file.read_text().splitlines()) == 5 and file.stat().st_mode & 0o077 == 0
+
+    anyio.run(change, "UPDATE audit SET address = '192.0.2.1' WHERE seq = 3")
+    broken = plughub("audit", "verify", *where)
+    assert broken.returncode == 1 and "row 3: changed" in broken.stdout and broken.stderr == ""
+    told = json.loads(plughub("--json", "audit", "verify", *where).stdout)
+    assert [(one["intact"], one["rows"], one["broken_at"]) for one in told] == [(False, 2, 3)]
+    assert "no anchor" in refused(plughub("audit", "verify", *where, "--anchor", "x"))
+    assert "no format" in refused(plughub("audit", "export", organization, *where, "--format", "xml"))
+    assert "no id" in refused(plughub("audit", "export", "nobody", *where))
+    (data / "secrets.json").unlink()
+    assert "secrets file" in refused(plughub("audit", "verify", *where))
+    assert not (data / "secrets.json").exists()
+    anyio.run(change, "UPDATE alembic_version SET version_num = '0003'")
+    assert "migrate" in refused(plughub("audit", "export", organization, *where))

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from plughub.api import (
+    access,
+    audit,
     client_files,
     contents,
     keys,
@@ -30,11 +32,13 @@ from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
 from plughub.data_dir import Secrets
+from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.db.writer import BatchingWriter
 from plughub.door.dispatch import Dispatcher
 from plughub.door.record import RequestLog
+from plughub.door.refusals import RefusalTrail
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
@@ -74,6 +78,7 @@ class Application:
     secrets: Secrets
     wiring: Wiring
     sessions: Sessions
+    refusals: RefusalTrail
     first: FirstStart | None = None
     stack: AsyncExitStack | None = None
 
@@ -93,6 +98,8 @@ class Application:
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
             await _start(self.hub, self.wiring, stack)
+            self.refusals.start()
+            stack.push_async_callback(self.refusals.aclose)
             self.stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -118,6 +125,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *logs.ROUTES,
+        *audit.ROUTES,
+        *access.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,
@@ -127,7 +136,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
 def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None) -> Application:
     """Build everything without touching disk, network or database; the lifespan does that."""
     clock = clock or SystemClock()
-    database = Database(database_url(settings), clock)
+    database = Database(database_url(settings), clock, Chain(secrets.peppers.ring))
     board = StatusBoard(clock, settings.cache_entries)
     server_lines = ServerLogs(settings.data_dir / "logs", settings.max_server_log_bytes, clock)
     wiring = Wiring(database, board, server_lines)
@@ -153,9 +162,10 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
-    requests = RequestLog(hub.writer, clock)
+    refusals = RefusalTrail(database)
+    requests = RequestLog(hub.writer, clock, refusals)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
-    application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
+    application = Application(dispatcher, hub, rows, secrets, wiring, sessions, refusals)
     return application
 
 

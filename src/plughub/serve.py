@@ -122,7 +122,7 @@ def serve(settings: Settings, out: TextIO = sys.stdout) -> int:
     except SchemaUnknown as error:
         raise CannotServe(str(error)) from error
     except SQLAlchemyError as error:
-        raise CannotServe(f"The database {database} cannot be used: {_reason(error, settings)}") from error
+        raise CannotServe(f"The database {database} cannot be used: {database_reason(error, settings)}") from error
     finally:
         data_dir.close()
 
@@ -141,7 +141,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str]:
     except SchemaUnknown as error:
         raise CannotServe(str(error)) from error
     except SQLAlchemyError as error:
-        raise CannotServe(f"The database {name} cannot be used: {_reason(error, settings)}") from error
+        raise CannotServe(f"The database {name} cannot be used: {database_reason(error, settings)}") from error
     finally:
         data_dir.close()
 
@@ -197,7 +197,7 @@ def database_name(settings: Settings) -> str:
     return place
 
 
-def _reason(error: SQLAlchemyError, settings: Settings) -> str:
+def database_reason(error: SQLAlchemyError, settings: Settings) -> str:
     """What the driver says, in one line, without anything secret of the address."""
     text = " ".join(str(getattr(error, "orig", None) or error).split())
     if settings.database_url:

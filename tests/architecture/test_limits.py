@@ -12,6 +12,7 @@ from tests.architecture import rules
 LAZY_IMPORTS = {
     "src/plughub/cli/connect.py": "`plughub --help` and the other commands answer without loading the bridge",
     "src/plughub/cli/local.py": "`plughub --help` and a wrong option answer without loading the hub",
+    "src/plughub/cli/audit.py": "`plughub --help` and a wrong option answer without loading the hub",
     "src/plughub/cli/screen.py": "only a command that prints a table pays for the tables of Rich",
     "src/plughub/cli/session.py": "`plughub --help` and a wrong option answer without loading an HTTP client",
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 
 from plughub.data_dir import load_secrets
+from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.identity.service import create_organization
@@ -35,7 +36,7 @@ async def seed(data_dir: Path) -> str:
     settings = Settings(data_dir=data_dir)
     data_dir.mkdir(mode=0o700)
     secrets = load_secrets(data_dir / "secrets.json")
-    database = Database(database_url(settings), SystemClock())
+    database = Database(database_url(settings), SystemClock(), Chain(secrets.peppers.ring))
     await migrate(database)
     async with database.unit_of_work() as uow:
         tenant = await create_organization(uow, "Fuzzed", "enterprise")

@@ -10,7 +10,21 @@ from typing import Any
 
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
 from tests.contract.cases import CASES, Json, render
-from tests.walks.rows import BODY_KINDS, DOCUMENT, PATH_KINDS, ROWS, Things, body, example, has_id, name, path, without_session
+from tests.walks.rows import (
+    BODY_KINDS,
+    DOCUMENT,
+    PATH_KINDS,
+    QUERY_KINDS,
+    ROWS,
+    Things,
+    asked_for,
+    body,
+    example,
+    has_id,
+    name,
+    path,
+    without_session,
+)
 
 REFUSALS = CASES / "refusals"
 KINDS = sorted({*PATH_KINDS.values(), *BODY_KINDS.values()})
@@ -113,7 +127,8 @@ def cases_of(row: Route) -> Iterator[Json]:
     """The refusals of one row."""
     yield from _callers(row)
     if has_id(row) and row.scope != PUBLIC:
-        kinds = [PATH_KINDS[part[1:-1]] for part in row.path.split("/") if part[1:-1] in PATH_KINDS] or list(BODY_KINDS.values())
+        kinds = [PATH_KINDS[part[1:-1]] for part in row.path.split("/") if part[1:-1] in PATH_KINDS]
+        kinds += [QUERY_KINDS[field] for field in asked_for(row)] or list(BODY_KINDS.values())
         yield _case(row, "a missing id", "operator", asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
     if wanted := without_session(row):
         headers = {"allow": "POST"} if wanted == 405 else None

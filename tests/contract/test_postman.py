@@ -25,7 +25,7 @@ def request_of(row: Route) -> Json:
         item["request"]
         for folder in COLLECTION["item"]
         for item in folder["item"]
-        if (item["request"]["method"], item["request"]["url"]["raw"]) == (row.method, "{{base_url}}" + wanted)
+        if (item["request"]["method"], item["request"]["url"]["raw"].split("?")[0]) == (row.method, "{{base_url}}" + wanted)
     ]
     request: Json = found
     return request

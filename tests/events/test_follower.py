@@ -20,7 +20,7 @@ from plughub.identity.service import Organization
 from plughub.keys.schemas import KeyCreate, KeyUpdate
 from plughub.keys.service import Peppers, create_key, revoke_key, update_key
 from plughub.kit.clock import SystemClock
-from tests.conftest import FakeClock
+from tests.conftest import CHAIN, FakeClock
 
 pytestmark = pytest.mark.anyio
 OTHER = Path(__file__).with_name("follower_process.py")
@@ -58,7 +58,7 @@ async def test_key_revoked_here_is_revoked_at_once_in_another_process(
 ) -> None:
     if database.kind == "sqlite":  # one process owns the file
         return
-    here = Database(database_url, SystemClock())
+    here = Database(database_url, SystemClock(), CHAIN)
     follower = Follower(here)
     await follower.start()
     maker = operator.founder()
@@ -83,7 +83,7 @@ async def test_key_revoked_here_is_revoked_at_once_in_another_process(
 @pytest.fixture
 async def two(database: Database, database_url: str, clock: FakeClock) -> AsyncIterator[tuple[Database, Follower, Database, Follower]]:
     """Two processes' worth of hub on one database, polled by hand."""
-    other = Database(database_url, clock)
+    other = Database(database_url, clock, CHAIN)
     followers = [Follower(each, poll_s=3600) for each in (database, other)]
     for follower in followers:
         await follower.start()

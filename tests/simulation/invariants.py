@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from plughub.events.audit_check import verify
 from plughub.gateway.parked import KEPT_S
 from plughub.kit.ids import parse_public_id
 from tests.simulation.clients import require
@@ -14,7 +15,7 @@ from tests.simulation.upstreams import ASKS
 from tests.simulation.world import Call, World
 
 # What a hub runs while nobody asks it anything.
-OWN_TASKS = Counter({"JobLoop._run": 1, "Wiring._write_news": 1, "Lifespan._run": 1})
+OWN_TASKS = Counter({"JobLoop._run": 1, "Wiring._write_news": 1, "RefusalTrail._run": 1, "Lifespan._run": 1})
 _REST_S = 30.0
 
 
@@ -35,11 +36,20 @@ async def check_rest(world: World) -> None:
     require(not hub.database.write_lock.locked(), "the write lock is held")
     require(hub.writer.waiting == 0 and hub.writer.refused == 0 and hub.writer.failures == 0, "rows were refused, or wait")
     check_tasks()
+    await check_audit(world)
     with sqlite3.connect(hub.database.path) as connection:
         check_log(connection)
         check_acknowledged(connection, world.acknowledged)
         check_calls(connection, world.calls)
     connection.close()
+
+
+async def check_audit(world: World) -> None:
+    """Every row fits, and none is missing."""
+    database = world.app.hub.database
+    require(database.chain is not None, "the hub has no chain")
+    async for verdict in verify(database, database.chain):  # type: ignore[arg-type]
+        require(verdict.broken_at is None, f"the audit is broken at row {verdict.broken_at}: {verdict.reason}")
 
 
 def check_leases(world: World) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Message, Scope
 
 from plughub.app import Application, create_app
 from plughub.data_dir import Secrets
+from plughub.db.audit import Chain
 from plughub.db.engine import DATABASE_FILE, Database
 from plughub.identity.service import create_organization, ensure_operator
 from plughub.keys.schemas import KeyCreate
@@ -309,7 +310,7 @@ async def world(loop: VirtualLoop, data_dir: Path, template: Path) -> AsyncItera
     data_dir.mkdir(parents=True)
     shutil.copyfile(template, data_dir / DATABASE_FILE)
     secrets = Secrets(Peppers({1: os.urandom(32)}), Sealer({1: os.urandom(32)}))
-    database = Database(f"sqlite:///{data_dir / DATABASE_FILE}", VirtualClock(loop))
+    database = Database(f"sqlite:///{data_dir / DATABASE_FILE}", VirtualClock(loop), Chain(secrets.peppers.ring))
     spaces: list[Space] = []
     async with database.unit_of_work() as uow:
         await ensure_operator(uow)

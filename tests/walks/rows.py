@@ -38,6 +38,8 @@ PATH_KINDS = {
     "profile_slug": "slug",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
+# The members of a query that a row cannot be asked without.
+QUERY_KINDS = {"key": "key", "server": "server"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
 WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
@@ -85,7 +87,8 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
 
 def has_id(row: Route) -> bool:
     """Whether the row names a thing that may be missing or somebody else's."""
-    return any(part in PATH_KINDS for part in parameters(row)) or any(kind in (example(row) or {}) for kind in BODY_KINDS)
+    in_body = any(kind in (example(row) or {}) for kind in BODY_KINDS)
+    return in_body or bool(asked_for(row)) or any(part in PATH_KINDS for part in parameters(row))
 
 
 def parameters(row: Route) -> list[str]:
@@ -95,7 +98,15 @@ def parameters(row: Route) -> list[str]:
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
     known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
-    return "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
+    found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
+    query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
+    return f"{found}?{query}" if query else found
+
+
+def asked_for(row: Route) -> list[str]:
+    """What the query must hold; a member that the walks do not know must be named in QUERY_KINDS."""
+    described = DOCUMENT["paths"][row.path][row.method.lower()].get("parameters", ())
+    return [part["name"] for part in described if part["in"] == "query" and part["required"]]
 
 
 def example(row: Route) -> Any:

@@ -14,7 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Lifespan
 
 from plughub.api.render import render_api, render_v1
+from plughub.db.audit import Actor
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.door.actor import actor_of
 from plughub.door.dispatch import SCOPE_KEY, note_outage
 from plughub.door.request import ClientGone
 from plughub.door.request import Request as DoorRequest
@@ -73,8 +75,12 @@ def _caller(request: Request) -> Caller:
     return door_request(request).known_caller()
 
 
+def _actor(request: Request) -> Actor:
+    return actor_of(door_request(request))
+
+
 async def _unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
-    async with hub_of(request).database.unit_of_work() as uow:
+    async with hub_of(request).database.unit_of_work(_actor(request)) as uow:
         yield uow
 
 
@@ -91,6 +97,8 @@ def _base_url(request: Request) -> str:
 HubDep = Annotated[Hub, Depends(hub_of)]
 BaseUrlDep = Annotated[str, Depends(_base_url)]
 CallerDep = Annotated[Caller, Depends(_caller)]
+# For what opens its unit of work itself, because it has waited for something else before.
+ActorDep = Annotated[Actor, Depends(_actor)]
 # scope="function": the commit happens before the first byte of the answer, not after it.
 UowDep = Annotated[UnitOfWork, Depends(_unit_of_work, scope="function")]
 ReadDep = Annotated[AsyncConnection, Depends(_read, scope="function")]

@@ -30,6 +30,8 @@ VARIABLES = (
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
+# What a query cannot do without.
+_ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
 _CHANGING = ("write:servers", "delete:servers")
 # Servers that a run makes beside the one it works with.
@@ -121,10 +123,12 @@ def _url(row: Route, operation: Json) -> Json:
         url["query"] = [
             {
                 "key": parameter["name"],
-                "value": str(parameter["schema"].get("default", "")),
+                "value": _ASKED[parameter["name"]] if parameter["required"] else str(parameter["schema"].get("default", "")),
                 "description": parameter.get("description", ""),
-                "disabled": True,
+                "disabled": not parameter["required"],
             }
             for parameter in asked
         ]
+        needed = "&".join(f"{part['key']}={part['value']}" for part in url["query"] if not part["disabled"])
+        url["raw"] += f"?{needed}" if needed else ""
     return url

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 from fastapi import Response
 
-from plughub.api.framework import CallerDep, HubDep, ReadDep
+from plughub.api.framework import ActorDep, CallerDep, HubDep, ReadDep
 from plughub.api.log_shapes import HealthHistory, HealthOfServer, McpTest, ServerStats, ServerTest
 from plughub.api.mcps import MISSING
 from plughub.api.models import ServerOut, Success
 from plughub.api.reply import Offset, PageLimit, public_or_404, reply, success, uuid_or_404
 from plughub.api.servers import shown
+from plughub.db.audit import Deed
 from plughub.door.routes import Route
 from plughub.events.server_figures import DAYS, percentile, read_figures
 from plughub.gateway.operations import count_resources, restart_server, try_server
@@ -20,6 +21,8 @@ from plughub.kit.errors import HubError
 from plughub.servers import service
 from plughub.servers.health import list_seen
 
+# An action of the audit alone: caches and streams need not know.
+RESTARTED = "server.restarted"
 _NOT_TRIED = dict.fromkeys(
     ("connect_ms", "latency_ms", "tools_count", "protocol_version", "era", "capabilities", "server_info"),
 )
@@ -60,12 +63,13 @@ async def test_mcp(caller: CallerDep, hub: HubDep, mcp_id: str) -> Response:
     return success({"reachable": True, **found, "resources_count": await count_resources(hub, caller, target)})
 
 
-async def restart(caller: CallerDep, hub: HubDep, uuid: str) -> Response:
+async def restart(caller: CallerDep, hub: HubDep, actor: ActorDep, uuid: str) -> Response:
     """End the process or the connections and start anew, at once; the answer is the server as it is then. Its calls under way fail."""
     target = await hub.exchange.target(caller, uuid_or_404(uuid))
     await restart_server(hub, caller, target)
-    async with hub.database.read() as connection:
-        server = await service.get_server(connection, caller, target.server_id, hub.sealer)
+    async with hub.database.unit_of_work(actor) as uow:
+        server = await service.get_server(uow.connection, caller, target.server_id, hub.sealer)
+        uow.audit(Deed(RESTARTED, "server", server.id, server.name, server.space_id))
     return reply(shown(server, hub.board.get(server.id)))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from plughub import __version__
-from plughub.cli import clients, connect, explain, files, keys, local, servers, tools
+from plughub.cli import audit, clients, connect, explain, files, keys, local, servers, tools
 from plughub.cli.session import Given, JsonOption, KeyFileOption, KeyOption, UrlOption, hub_command
 
 app = typer.Typer(name="plughub", no_args_is_help=True, help="The self-hosted hub for MCP servers.", pretty_exceptions_enable=False)
@@ -27,7 +27,7 @@ def plughub(
     as_json: JsonOption = False,
     version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """The self-hosted hub for MCP servers. Commands but `serve` and `migrate` talk to a running hub."""
+    """The self-hosted hub for MCP servers. Commands but `serve`, `migrate` and `audit` talk to a running hub."""
     context.obj = Given(hub_url, key, key_file, as_json)
 
 
@@ -37,6 +37,7 @@ app.add_typer(servers.app, name="server")
 app.command("tools")(hub_command(tools.tools))
 app.command("call")(hub_command(tools.call))
 app.add_typer(keys.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.command("import")(hub_command(files.import_file))
 app.command("export")(hub_command(files.export))
 app.command("connect")(hub_command(connect.connect))

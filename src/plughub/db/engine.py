@@ -10,6 +10,7 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from plughub.db.audit import THE_HUB, Actor, Chain
 from plughub.db.unit_of_work import Event, UnitOfWork
 from plughub.kit.clock import Clock
 from plughub.settings import Settings
@@ -32,11 +33,13 @@ class Database:
 
     `url`: `sqlite:///<absolute path>` or `postgresql://…`. `listeners` are called with the events of every unit of work after
     its commit and before `unit_of_work()` exits, so that caches of this process are right before the answer leaves. `after_commit`
-    is called after them, with the events of this process alone: it may wait for other processes.
+    is called after them, with the events of this process alone: it may wait for other processes. Without `chain` nothing can be
+    written that belongs in the audit.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, chain: Chain | None = None) -> None:
         self.clock = clock
+        self.chain = chain
         self.url, self.kind = _normalised(url)
         self.listeners: list[Listener] = []
         self.after_commit: Listener | None = None
@@ -58,9 +61,9 @@ class Database:
         """`async with database.read() as conn:` a connection for reading; every statement sees the newest commit."""
         return self._reader.connect()
 
-    def unit_of_work(self) -> "WorkScope":
+    def unit_of_work(self, actor: Actor = THE_HUB) -> "WorkScope":
         """`async with database.unit_of_work() as uow:` commits when the block ends, rolls back when it raises."""
-        return WorkScope(self)
+        return WorkScope(self, actor)
 
     async def dispatch(self, events: Sequence[Event]) -> None:
         """Tell every listener; all of them hear it even when one fails, then the first failure is raised."""
@@ -120,14 +123,15 @@ class Database:
 class WorkScope:
     """The `async with` of a unit of work. Not nestable: the inner one would wait for the outer one's write lock."""
 
-    __slots__ = ("_connection", "_database", "_work")
+    __slots__ = ("_actor", "_connection", "_database", "_work")
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
+        self._actor = actor
 
     async def __aenter__(self) -> UnitOfWork:
         self._connection = await self._database.open_transaction()
-        self._work = UnitOfWork(self._connection, self._database.clock)
+        self._work = UnitOfWork(self._connection, self._database.clock, self._database.chain, self._actor)
         return self._work
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

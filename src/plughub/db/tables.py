@@ -231,6 +231,43 @@ event = Table(
     sqlite_with_rowid=False,
 )
 
+# Who did what; append-only, never pruned, each row signed together with the one before (`db.audit`). Plain ids, as in `event`.
+audit = Table(
+    "audit",
+    metadata,
+    Column("organization_id", String(36), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _time("at"),
+    _text("action"),
+    _text("outcome"),
+    _text("actor_kind"),
+    _id("key_id", nullable=True),
+    _id("user_id", nullable=True),
+    Column("address", Text, nullable=True),
+    Column("request_id", Text, nullable=True),
+    _text("object_kind"),
+    Column("object_id", Text, nullable=True),
+    Column("object_name", Text, nullable=True),
+    Column("environment", Text, nullable=True),
+    _text("changes"),
+    _text("note"),
+    Column("key_version", Integer, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index(None, "organization_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+# The last row of each organisation's audit, signed: rows cut off its end are missed.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("organization_id", String(36), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("seal", LargeBinary, nullable=False),
+)
+
 # What was seen of a server: every change of its state (`kind` status) and every look of the hub's own (probe). Bounded by a job.
 server_health = Table(
     "server_health",

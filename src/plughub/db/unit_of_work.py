@@ -9,6 +9,7 @@ from sqlalchemy import CursorResult, Executable, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db import tables
+from plughub.db.audit import THE_HUB, Actor, Chain, Deed, append
 from plughub.kit.clock import Clock
 
 # The one way a number is given out, here and in the batching writer: the row lock is held until the commit, so number order is
@@ -52,15 +53,21 @@ class _Draft:
 
 
 class UnitOfWork:
-    """An open transaction. Made by `Database.unit_of_work()`, which commits it; never held across an await on anything else."""
+    """An open transaction. Made by `Database.unit_of_work()`, which commits it; never held across an await on anything else.
 
-    __slots__ = ("_drafts", "clock", "connection", "dialect")
+    `actor` is whoever does what it does, for the audit.
+    """
 
-    def __init__(self, connection: AsyncConnection, clock: Clock) -> None:
+    __slots__ = ("_chain", "_deeds", "_drafts", "actor", "clock", "connection", "dialect")
+
+    def __init__(self, connection: AsyncConnection, clock: Clock, chain: Chain | None = None, actor: Actor = THE_HUB) -> None:
         self.connection = connection
         self.clock = clock
+        self.actor = actor
         self.dialect = connection.dialect.name
+        self._chain = chain
         self._drafts: list[_Draft] = []
+        self._deeds: list[Deed] = []
 
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None
@@ -80,13 +87,21 @@ class UnitOfWork:
         """Say what this transaction does; the event gets its numbers and its row just before the commit, or never."""
         self._drafts.append(_Draft(name, space_id, server_id, key_id, data))
 
+    def audit(self, deed: Deed) -> None:
+        """Say who did it: the deed gets its row in the audit just before the commit, or never."""
+        self._deeds.append(deed)
+
     async def number(self) -> list[Event]:
-        """Give the collected events their numbers and rows. Called once, as the last thing before the commit.
+        """Give the collected events and deeds their numbers and rows. Called once, as the last thing before the commit.
 
         Raises LookupError when a space is missing.
         """
-        if not self._drafts:
-            return []
+        events = await self._number_events() if self._drafts else []
+        if self._deeds:
+            await append(self.connection, self._chain, self._deeds, self.actor, self.clock.time())
+        return events
+
+    async def _number_events(self) -> list[Event]:
         counts: dict[str, int] = {}
         for draft in self._drafts:
             counts[draft.space_id] = counts.get(draft.space_id, 0) + 1

@@ -253,7 +253,9 @@ class _Answer:
             message["headers"] = [*message["headers"], *request.base_headers()]
             if request.route is not None and request.route.secret and request.status < 400:  # errors say it themselves
                 message["headers"].append(NO_STORE)
-            if request.scope["method"] in ("GET", "HEAD") and message["status"] == 200:
+            # What is sent piece by piece, without a length, may be more than memory holds: it has no tag.
+            whole = any(name == b"content-length" for name, _ in message["headers"])
+            if request.scope["method"] in ("GET", "HEAD") and message["status"] == 200 and whole:
                 self._start = message
                 return
             request.started = True
@@ -263,6 +265,8 @@ class _Answer:
                 return
             await self._tagged(self._start)
             return
+        elif request.scope["method"] == "HEAD":
+            message["body"] = b""
         await request.send(message)
 
     async def _tagged(self, start: Message) -> None:

@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from plughub.db.writer import BatchingWriter
+from plughub.door.refusals import FORBIDDEN, RefusalTrail
 from plughub.door.request import Request
 from plughub.door.routes import Route
 from plughub.events.catalogue import REQUEST_COMPLETED, RequestDone
@@ -27,9 +28,10 @@ _MAX_RPC = 100
 class RequestLog:
     """Keeps the rows. When the writer is full a row is lost and counted, the request is not refused for it."""
 
-    def __init__(self, writer: BatchingWriter, clock: Clock) -> None:
+    def __init__(self, writer: BatchingWriter, clock: Clock, refusals: RefusalTrail) -> None:
         self._writer = writer
         self._clock = clock
+        self._refusals = refusals
         self.ids = RequestIds(clock)
 
     def keep(self, request: Request, began: float) -> None:
@@ -37,6 +39,8 @@ class RequestLog:
         caller, route = request.caller, request.route
         if caller is None or route is None:
             return
+        if request.error is not None and request.error.status == FORBIDDEN and not route.hot:
+            self._refusals.note(request, request.error)
         if self._writer.full:
             self._writer.left_out += 1
             return

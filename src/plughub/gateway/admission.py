@@ -4,6 +4,7 @@ Order: the credential, the state of the key, the scope, then the organisation's 
 counted against the limit of their address.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
@@ -18,6 +19,11 @@ ANYBODY = "authenticated"
 _BEARER = b"bearer "
 _API_KEY = b"apikey "
 _CREDENTIALS = (b"authorization", b"x-api-key")
+
+
+Headers = Mapping[bytes, bytes]
+# Raises what stands against the key.
+Rule = Callable[[KeyEntry, Headers], None]
 
 
 class Arrival(Protocol):
@@ -43,6 +49,14 @@ class Admission:
         self._limits = limits
         self._clock = clock
         self._refuse_test_keys = settings.refuse_test_keys
+        # What is asked of a key, in this order, and under which name `explaining` tells of it.
+        self.rules: tuple[tuple[str, Rule], ...] = (
+            ("key_revoked", self._not_revoked),
+            ("key_expiry", self._not_expired),
+            ("key_status", self._not_suspended),
+            ("environment", self._environment),
+            ("browser", self._not_in_browser),
+        )
         self._addresses = AddressLimits(clock, settings.address_limit_per_minute, settings.cache_entries)
 
     async def admit(self, arrival: Arrival, scope: str, cost: int) -> Caller:
@@ -65,8 +79,7 @@ class Admission:
         arrival.caller = caller
         subject = _subject(caller)
         arrival.meter = self._limits.peek(subject, caller.tier)
-        if scope != ANYBODY and scope not in caller.scopes:
-            raise Forbidden(required_scope=scope)
+        require_scope(caller, scope)
         if cost:
             arrival.lease = self._limits.admit(subject, caller.tier, cost)
         return caller
@@ -124,18 +137,29 @@ class Admission:
         return entry
 
     def _judge(self, entry: KeyEntry, arrival: Arrival) -> Caller:
-        caller = entry.caller
+        for _, rule in self.rules:
+            rule(entry, arrival.headers)
+        return entry.caller
+
+    def _not_revoked(self, entry: KeyEntry, _headers: Headers) -> None:
         if entry.status == "revoked":
-            raise KeyRevoked(key_prefix=_prefix(caller))
+            raise KeyRevoked(key_prefix=_prefix(entry.caller))
+
+    def _not_expired(self, entry: KeyEntry, _headers: Headers) -> None:
         if entry.expires_at is not None and entry.expires_at <= self._clock.time():
-            raise KeyExpired(key_prefix=_prefix(caller))
-        if entry.status != "active":
+            raise KeyExpired(key_prefix=_prefix(entry.caller))
+
+    def _not_suspended(self, entry: KeyEntry, _headers: Headers) -> None:
+        if entry.status not in ("active", "revoked"):
             raise KeySuspended(reason="key_suspended")
-        if caller.environment == "test" and self._refuse_test_keys:
-            raise Unauthorized(key_prefix=_prefix(caller), hint="Ensure you're using a production key for this environment")
-        if caller.kind == "secret" and b"origin" in arrival.headers:
+
+    def _environment(self, entry: KeyEntry, _headers: Headers) -> None:
+        if self._refuse_test_keys and entry.caller.environment == "test":
+            raise Unauthorized(key_prefix=_prefix(entry.caller), hint="Ensure you're using a production key for this environment")
+
+    def _not_in_browser(self, entry: KeyEntry, headers: Headers) -> None:
+        if entry.caller.kind == "secret" and b"origin" in headers:
             raise Forbidden("Secret keys are for servers only, never for a browser", reason="secret_key_in_browser")
-        return caller
 
 
 def _credential(arrival: Arrival) -> str:
@@ -156,6 +180,12 @@ def _credential(arrival: Arrival) -> str:
     if header is not None and header[:7].lower() == _API_KEY and arrival.door != "v1":
         hint = "'ApiKey' is for /v1 alone; here the header is: Authorization: Bearer <API key>"
     raise Unauthorized(key_prefix=prefix, hint=hint) if prefix else Unauthorized(hint=hint)
+
+
+def require_scope(caller: Caller, scope: str) -> None:
+    """Raise Forbidden naming the scope that is missing."""
+    if scope != ANYBODY and scope not in caller.scopes:
+        raise Forbidden(required_scope=scope)
 
 
 def _prefix(caller: Caller) -> str:

@@ -80,6 +80,12 @@ class Call:
     recorded: bool = False
 
 
+def require_enabled(target: Target) -> None:
+    """Raise ServerDisabled."""
+    if not target.enabled:
+        raise ServerDisabled
+
+
 class HeaderLines(Protocol):
     """The lines that repeat a tool call's arguments as headers, as its server's list says; from a list fetched `anew` if it must be."""
 
@@ -104,8 +110,7 @@ class Exchange:
 
     async def connect(self, target: Target, timeout_s: float | None = None) -> Upstream:
         """The live connection, made when there is none. Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable."""
-        if not target.enabled:
-            raise ServerDisabled
+        require_enabled(target)
         return self._pool.ready(target) or await self._pool.get(target, timeout_s)
 
     async def exchange(self, caller: Caller, target: Target, call: Call) -> Exchanged:

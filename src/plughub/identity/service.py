@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.audit import ORGANIZATION_CREATED, Deed
 from plughub.db.tables import organization, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import ORGANIZATION_UPDATED, OrganizationChanged
@@ -82,12 +84,14 @@ async def update_organization(
         raise Invalid("tier", f"The 'tier' must be one of {', '.join(TIERS)}", tier)
     changes = {name: value for name, value in (("tier", tier), ("stdio_allowed", stdio_allowed)) if value is not None}
     if changes:
+        before = await get_organization(uow.connection, organization_id)
         await uow.execute(update(organization).where(organization.c.id == organization_id).values(**changes))
     now = await get_organization(uow.connection, organization_id)
     if changes:
         data: OrganizationChanged = {"organization_id": organization_id}
         for space_id in (await uow.execute(select(space.c.id).where(space.c.organization_id == organization_id))).scalars():
             uow.emit(ORGANIZATION_UPDATED, space_id=space_id, data=data)
+        uow.audit(_deed(ORGANIZATION_UPDATED, before, now))
     return now
 
 
@@ -102,9 +106,19 @@ async def _create(uow: UnitOfWork, name: str, tier: str, *, operator: bool, stdi
     )
     live_space_id, live_profile_id = await store.insert_space(uow, organization_id, "live")
     test_space_id, test_profile_id = await store.insert_space(uow, organization_id, "test")
-    return Organization(
+    made = Organization(
         organization_id, name, slug, tier, operator, stdio_allowed, live_space_id, live_profile_id, test_space_id, test_profile_id
     )
+    uow.audit(_deed(ORGANIZATION_CREATED, None, made))
+    return made
+
+
+def _deed(action: str, before: Organization | None, after: Organization) -> Deed:
+    return Deed(action, "organization", after.id, after.name, organization_id=after.id, before=_audited(before), after=_audited(after))
+
+
+def _audited(found: Organization | None) -> dict[str, Any]:
+    return {} if found is None else {name: getattr(found, name) for name in ("name", "slug", "tier", "operator", "stdio_allowed")}
 
 
 async def _free_slug(uow: UnitOfWork, name: str) -> str:

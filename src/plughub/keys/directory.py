@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from plughub.db.engine import Database
 from plughub.db.unit_of_work import Event
 from plughub.events.cache import FollowedCache, always
@@ -80,11 +83,18 @@ class KeyDirectory:
         parts = [digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES)]
         async with self._database.read() as connection:
             row = await store.find_by_digest(connection, parts)
-            if row is None:
-                return None
-            servers = None
-            if not row["all_servers"]:
-                servers = frozenset((await store.list_grants(connection, [row["id"]]))[row["id"]])
+            return None if row is None else await self._entry(connection, row)
+
+    async def find_by_id(self, key_id: str, space_id: str) -> KeyEntry | None:
+        """The entry that a key of the space has, from the database."""
+        async with self._database.read() as connection:
+            row = await store.find_by_id(connection, key_id, space_id)
+            return None if row is None else await self._entry(connection, row)
+
+    async def _entry(self, connection: AsyncConnection, row: RowMapping) -> KeyEntry:
+        servers = None
+        if not row["all_servers"]:
+            servers = frozenset((await store.list_grants(connection, [row["id"]]))[row["id"]])
         caller = Caller(
             organization_id=row["organization_id"],
             space_id=row["space_id"],

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.audit import Deed
 from plughub.db.tables import api_key, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, KeyChanged
@@ -14,7 +15,7 @@ from plughub.keys import store
 from plughub.keys.schemas import Key, KeyCreate, KeyUpdate
 from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
-from plughub.kit.clock import parse_rfc3339
+from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.crypto import keyed_digest
 from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
 from plughub.kit.ids import new_id, parse_public_id
@@ -77,6 +78,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
     values["digest"] = keyed_digest(peppers.ring[peppers.current], secret)
     await store.insert_key(uow, values, servers)
     _emit(uow, KEY_CREATED, key)
+    uow.audit(_deed(KEY_CREATED, None, key))
     return key, secret
 
 
@@ -126,6 +128,8 @@ async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpda
     now_is = replace(key, **{**changed, "servers": servers, "scopes": tuple(changed.get("scopes", key.scopes))})
     names = sorted(changed) + (["servers"] if servers != key.servers else [])
     _emit_changes(uow, now_is, names)
+    if names:
+        uow.audit(_deed(KEY_SUSPENDED if _suspends(now_is, names) else KEY_UPDATED, key, now_is))
     return now_is
 
 
@@ -138,6 +142,7 @@ async def revoke_key(uow: UnitOfWork, caller: Caller, key_id: str) -> Key:
     revoked = replace(key, status="revoked", revoked_at=uow.clock.time())
     await store.update_key(uow, key_id, {"status": "revoked", "revoked_at": revoked.revoked_at})
     _emit(uow, KEY_REVOKED, revoked)
+    uow.audit(_deed(KEY_REVOKED, key, revoked))
     return revoked
 
 
@@ -146,11 +151,26 @@ def _stored(key: Key, name: str) -> Any:
 
 
 def _emit_changes(uow: UnitOfWork, key: Key, names: list[str]) -> None:
-    suspended = "status" in names and key.status == "suspended"
-    if suspended:
+    if suspended := _suspends(key, names):
         _emit(uow, KEY_SUSPENDED, key)
     if rest := [name for name in names if not (suspended and name == "status")]:
         _emit(uow, KEY_UPDATED, key, rest)
+
+
+def _suspends(key: Key, names: list[str]) -> bool:
+    return "status" in names and key.status == "suspended"
+
+
+def _deed(action: str, before: Key | None, after: Key) -> Deed:
+    return Deed(action, "key", after.id, after.name, after.space_id, before=_audited(before) if before else {}, after=_audited(after))
+
+
+def _audited(key: Key) -> dict[str, Any]:
+    """The key as the audit compares it: all that may change, and how it is recognised."""
+    fields = {name: getattr(key, name) for name in ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status")}
+    times = {"expires_at": key.expires_at, "revoked_at": key.revoked_at}
+    fields |= {name: None if at is None else rfc3339(at) for name, at in times.items()}
+    return fields | {"servers": "*" if key.servers is None else key.servers}
 
 
 def _emit(uow: UnitOfWork, name: str, key: Key, changed: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import api_key, key_server, organization, server
@@ -67,17 +67,22 @@ async def list_known_servers(connection: AsyncConnection, space_id: str, server_
 
 async def find_by_digest(connection: AsyncConnection, digests: Sequence[bytes]) -> RowMapping | None:
     """The key behind one of the digests, with what its organisation may do."""
-    query = (
-        select(
-            *_COLUMNS,
-            organization.c.tier,
-            organization.c.operator,
-            organization.c.stdio_allowed,
-        )
-        .join(organization, organization.c.id == api_key.c.organization_id)
-        .where(api_key.c.digest.in_(digests))
-    )
-    return (await connection.execute(query)).mappings().first()
+    return await _first(connection, _with_organization().where(api_key.c.digest.in_(digests)))
+
+
+async def find_by_id(connection: AsyncConnection, key_id: str, space_id: str) -> RowMapping | None:
+    """A key of a space, with what its organisation may do."""
+    return await _first(connection, _with_organization().where(api_key.c.id == key_id, api_key.c.space_id == space_id))
+
+
+async def _first(connection: AsyncConnection, query: Select[Any]) -> RowMapping | None:
+    found: RowMapping | None = (await connection.execute(query)).mappings().first()
+    return found
+
+
+def _with_organization() -> Select[Any]:
+    columns = (organization.c.tier, organization.c.operator, organization.c.stdio_allowed)
+    return select(*_COLUMNS, *columns).join(organization, organization.c.id == api_key.c.organization_id)
 
 
 async def _insert_grant(uow: UnitOfWork, key_id: str, servers: Sequence[str] | None) -> None:

@@ -11,7 +11,7 @@ from plughub.kit.errors import Conflict, ServerNotFound
 from plughub.profiles import store
 from plughub.profiles.overrides import overrides_of
 from plughub.profiles.schemas import Member, Profile
-from plughub.profiles.service import emit, get_profile, require_all_servers
+from plughub.profiles.service import deed, emit, get_profile, require_all_servers
 from plughub.servers.config import merge
 
 
@@ -38,6 +38,7 @@ async def put_member(
     if values != {name: said[name] for name in values}:
         await store.replace_settings(uow, {"profile_id": profile_id, "server_id": server_id, **values})
         await _changed(uow, found, server_id)
+        uow.audit(deed(PROFILE_UPDATED, found, _audited(found.members.get(server_id)), _audited(member)))
     return member
 
 
@@ -60,6 +61,15 @@ async def remove_member(uow: UnitOfWork, caller: Caller, profile_id: str, server
         )
     await store.delete_settings(uow, profile_id, server_id)
     await _changed(uow, found, server_id)
+    uow.audit(deed(PROFILE_UPDATED, found, _audited(member), {}))
+
+
+def _audited(member: Member | None) -> dict[str, Any]:
+    """What a profile says of a server, a field for each tool that it speaks of; nothing when the server is not in it."""
+    if member is None:
+        return {}
+    place = f"servers.{member.slug}"
+    return {f"{place}.enabled": member.enabled, **{f"{place}.tools.{tool}": told for tool, told in member.overrides.shown().items()}}
 
 
 async def _changed(uow: UnitOfWork, found: Profile, server_id: str) -> None:

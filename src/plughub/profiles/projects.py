@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.audit import Deed
 from plughub.db.tables import project
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import PROJECT_CREATED, PROJECT_DELETED, PROJECT_UPDATED, ProjectChanged
@@ -37,7 +38,9 @@ async def create_project(uow: UnitOfWork, caller: Caller, body: ProjectCreate) -
     await store.insert_row(uow, project, {**values, "organization_id": caller.organization_id, "space_id": caller.space_id})
     _emit(uow, PROJECT_CREATED, caller, values["id"], body.name)
     first = await add_profile(uow, caller, values["id"], body.name, "", is_default=True)
-    return Project(**values, default_profile_id=first.id, profiles=(first,))
+    made = Project(**values, default_profile_id=first.id, profiles=(first,))
+    uow.audit(_deed(PROJECT_CREATED, caller, None, made))
+    return made
 
 
 async def list_projects(connection: AsyncConnection, caller: Caller, *, limit: int, offset: int) -> Page[Project]:
@@ -70,6 +73,7 @@ async def update_project(uow: UnitOfWork, caller: Caller, project_id: str, body:
     after = replace(before, **changes, updated_at=uow.clock.time())
     await store.update_row(uow, project, project_id, {**changes, "updated_at": after.updated_at})
     _emit(uow, PROJECT_UPDATED, caller, project_id, after.name, list(changes))
+    uow.audit(_deed(PROJECT_UPDATED, caller, before, after))
     return after
 
 
@@ -90,6 +94,7 @@ async def delete_project(uow: UnitOfWork, caller: Caller, project_id: str, serve
     await remove_profiles(uow, caller, rows, servers, "project", await store.default_profile_id(uow.connection, caller.space_id))
     await store.delete_rows(uow, project, [project_id])
     _emit(uow, PROJECT_DELETED, caller, project_id, found.name)
+    uow.audit(_deed(PROJECT_DELETED, caller, found, None))
 
 
 async def _with_profiles(connection: AsyncConnection, caller: Caller, rows: Sequence[RowMapping]) -> list[Project]:
@@ -98,6 +103,20 @@ async def _with_profiles(connection: AsyncConnection, caller: Caller, rows: Sequ
         found = projects[row["project_id"]]
         projects[found.id] = replace(found, profiles=(*found.profiles, profile_of(row)))
     return list(projects.values())
+
+
+def _deed(action: str, caller: Caller, before: Project | None, after: Project | None) -> Deed:
+    sides = [{"name": side.name, "description": side.description} if side is not None else {} for side in (before, after)]
+    about = after or before
+    return Deed(
+        action,
+        "project",
+        about.id if about is not None else None,
+        about.name if about is not None else None,
+        caller.space_id,
+        before=sides[0],
+        after=sides[1],
+    )
 
 
 def _emit(uow: UnitOfWork, event: str, caller: Caller, project_id: str, name: str, changed: list[str] | None = None) -> None:

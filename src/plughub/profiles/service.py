@@ -4,13 +4,14 @@ Every change holds the lock of its space, and before that the servers that it is
 order too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.audit import Deed
 from plughub.db.tables import profile
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import PROFILE_CREATED, PROFILE_DELETED, PROFILE_UPDATED, ProfileChanged
@@ -59,6 +60,7 @@ async def add_profile(uow: UnitOfWork, caller: Caller, project_id: str, name: st
     )
     await store.insert_row(uow, profile, {column: getattr(made, column) for column in _COLUMNS})
     emit(uow, PROFILE_CREATED, made)
+    uow.audit(deed(PROFILE_CREATED, made, {}, _audited(made)))
     return made
 
 
@@ -101,6 +103,7 @@ async def update_profile(uow: UnitOfWork, caller: Caller, profile_id: str, body:
     after = replace(before, **changes)
     await store.update_row(uow, profile, profile_id, changes)
     emit(uow, PROFILE_UPDATED, after, ["project_uuid" if name == "project_id" else name for name in changes if name != "updated_at"])
+    uow.audit(deed(PROFILE_UPDATED, after, _audited(before), _audited(after)))
     return after
 
 
@@ -138,8 +141,9 @@ async def remove_profiles(
         else:
             await delete_server(uow, caller, home["id"])
     await store.delete_rows(uow, profile, ids)
-    for row in rows:
-        emit(uow, PROFILE_DELETED, profile_of(row))
+    for removed in map(profile_of, rows):
+        emit(uow, PROFILE_DELETED, removed)
+        uow.audit(deed(PROFILE_DELETED, removed, _audited(removed), {}))
 
 
 async def with_members(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[Profile]:
@@ -170,6 +174,15 @@ def emit(uow: UnitOfWork, name: str, about: Profile, changed: list[str] | None =
     if server_id is not None:
         data["server_uuid"] = server_id
     uow.emit(name, space_id=about.space_id, server_id=server_id, data=data)
+
+
+def deed(action: str, about: Profile, before: Mapping[str, Any], after: Mapping[str, Any]) -> Deed:
+    """What is done to the profile, for the audit: its fields before and after."""
+    return Deed(action, "profile", about.id, about.name, about.space_id, before=before, after=after)
+
+
+def _audited(found: Profile) -> dict[str, Any]:
+    return {"name": found.name, "slug": found.slug, "description": found.description, "project_uuid": found.project_id}
 
 
 async def _row(connection: AsyncConnection, caller: Caller, profile_id: str) -> RowMapping:

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.audit import Deed
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import SERVER_CREATED, SERVER_DELETED, SERVER_UPDATED, ServerChanged
 from plughub.kit.caller import Caller
@@ -17,6 +18,7 @@ from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
 from plughub.kit.ids import new_id, parse_uuid
 from plughub.kit.pagination import Page
 from plughub.servers import store
+from plughub.servers.audited import audited
 from plughub.servers.config import TIMES, dialled, merge, require_secrets_anew, slugify, unmasked
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
 
@@ -56,6 +58,7 @@ async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sea
     values = {name: getattr(server, name) for name in Server.__slots__ if name != "config"}
     await store.insert_server(uow, values | {"sealed_config": _seal(sealer, server_id, config)})
     _emit(uow, SERVER_CREATED, server)
+    uow.audit(_deed(SERVER_CREATED, None, server))
     return server
 
 
@@ -120,6 +123,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
         values["sealed_config"] = _seal(sealer, server_id, config)
     await store.update_server(uow, server_id, values)
     _emit(uow, SERVER_UPDATED, after, changed if dialled_anew else _without_config(changed, before.config, after.config))
+    uow.audit(_deed(SERVER_UPDATED, before, after))
     return after
 
 
@@ -140,6 +144,9 @@ async def delete_server(uow: UnitOfWork, caller: Caller, server_id: str) -> None
     row = await _row(uow.connection, caller, server_id, lock=True)
     await store.delete_server(uow, server_id)
     uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=_told(row))
+    # Without its configuration: a server whose secrets were lost can be removed too.
+    before = {**{name: row[name] for name in ("name", "slug", "enabled")}, "type": row["transport"], "profile_uuid": row["profile_id"]}
+    uow.audit(Deed(SERVER_DELETED, "server", server_id, row["name"], row["space_id"], before=before))
 
 
 async def move_server(uow: UnitOfWork, caller: Caller, server_id: str, profile_id: str) -> None:
@@ -147,6 +154,8 @@ async def move_server(uow: UnitOfWork, caller: Caller, server_id: str, profile_i
     row = await _row(uow.connection, caller, server_id, lock=True)
     await store.update_server(uow, server_id, {"profile_id": profile_id, "updated_at": uow.clock.time()})
     uow.emit(SERVER_UPDATED, space_id=caller.space_id, server_id=server_id, data={**_told(row), "changed": ["profile_id"]})
+    before, after = {"profile_uuid": row["profile_id"]}, {"profile_uuid": profile_id}
+    uow.audit(Deed(SERVER_UPDATED, "server", server_id, row["name"], row["space_id"], before=before, after=after))
 
 
 def require_whole_grant(caller: Caller) -> None:
@@ -186,6 +195,10 @@ def _emit(uow: UnitOfWork, name: str, server: Server, changed: list[str] | None 
     if changed:
         data["changed"] = changed
     uow.emit(name, space_id=server.space_id, server_id=server.id, data=data)
+
+
+def _deed(action: str, before: Server | None, after: Server) -> Deed:
+    return Deed(action, "server", after.id, after.name, after.space_id, before=audited(before) if before else {}, after=audited(after))
 
 
 def _told(row: RowMapping) -> ServerChanged:

@@ -1,0 +1,16 @@
+"""Who a request is from, for the audit."""
+
+from plughub.db.audit import Actor, ActorKind
+from plughub.door.request import Request
+
+_KINDS: dict[str, ActorKind] = {"key": "key", "session": "user", "token": "token"}
+
+
+def actor_of(request: Request) -> Actor:
+    """The caller with where they are and what they ask; without a caller the address alone."""
+    caller, client = request.caller, request.scope.get("client")
+    address = client[0] if client else None
+    if caller is None:
+        return Actor("anonymous", address=address, request_id=request.id)
+    kind = _KINDS[getattr(caller, "credential", "key")]
+    return Actor(kind, caller.key_id or None, getattr(caller, "user_id", None), address, request.id)

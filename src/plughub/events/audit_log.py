@@ -1,0 +1,143 @@
+"""Reading the audit of an organisation: newest first for people, in order for exports."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from plughub.db.audit import OK
+from plughub.db.tables import api_key, audit
+
+# There is an index of time and none of anything else: one answer looks at no more rows than this.
+EXAMINED = 50_000
+# Rows stand in the order of their commits; the clocks of two processes may differ by so much.
+_CLOCKS_S = 60.0
+PAGE = 500
+# The documents say `server.delete` where the events say `server.deleted`.
+_ENDINGS = ("", "d", "ed")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who (`actor_kind`, `key_id`, `user_id`) did what (`action`, `outcome`) to what (`object_*`), from where (`address`, `request_id`).
+
+    `changes` is `{field: {before?, after?}}`, `note` whatever else was told.
+    """
+
+    seq: int
+    at: float
+    action: str
+    outcome: str
+    actor_kind: str
+    key_id: str | None
+    user_id: str | None
+    address: str | None
+    request_id: str | None
+    object_kind: str
+    object_id: str | None
+    object_name: str | None
+    environment: str | None
+    changes: Mapping[str, Mapping[str, Any]]
+    note: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to look for; None = anything. `actor`: the id of a key or user, or `hub`; `action`: whole, or `server.*`; `object`: an id or
+    a kind; `outcome`: ok, refused, or an error code; times in epoch s. `environment`: that one's rows and those of neither.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    object: str | None = None
+    outcome: str | None = None
+    since: float | None = None
+    until: float | None = None
+    environment: str | None = None
+
+
+@dataclass(slots=True)
+class AuditPage:
+    """`next` is the row that the next page comes after. A page that is not full has one too when enough rows were looked at."""
+
+    rows: Sequence[AuditRow]
+    next: int | None
+
+
+async def list_audit(
+    connection: AsyncConnection, organization_id: str, wanted: AuditFilter, after: int | None, limit: int, examined: int = EXAMINED
+) -> AuditPage:
+    """The rows, newest first, before row `after`; looks at `examined` rows at most."""
+    if after is None and wanted.until is not None:
+        after = await _first_after(connection, organization_id, wanted.until + _CLOCKS_S)
+    of_it = [audit.c.organization_id == organization_id, *([audit.c.seq < after] if after is not None else [])]
+    # A subquery with a limit: it is read in the order of the key and no further than needed, whatever the conditions outside.
+    looked_at = select(audit).where(*of_it).order_by(audit.c.seq.desc()).limit(examined).subquery()
+    query = select(looked_at).where(*_conditions(looked_at.c, wanted)).order_by(looked_at.c.seq.desc()).limit(limit + 1)
+    rows = [_row(row) for row in (await connection.execute(query)).mappings()]
+    if len(rows) > limit:
+        return AuditPage(rows[:limit], rows[limit - 1].seq)
+    last = select(looked_at.c.seq, looked_at.c.at).order_by(looked_at.c.seq).limit(1)
+    deepest = (await connection.execute(last)).first()
+    if deepest is None or deepest.seq <= 1 or (wanted.since is not None and deepest.at < wanted.since - _CLOCKS_S):
+        return AuditPage(rows, None)
+    return AuditPage(rows, deepest.seq)
+
+
+async def list_in_order(
+    connection: AsyncConnection, organization_id: str, wanted: AuditFilter, after: int, limit: int = PAGE
+) -> tuple[list[AuditRow], int | None]:
+    """The matching rows among the next `limit` after row `after`, oldest first, and the last that was looked at (None: no more)."""
+    query = select(audit).where(audit.c.organization_id == organization_id, audit.c.seq > after).order_by(audit.c.seq).limit(limit)
+    looked_at = query.subquery()
+    last = (await connection.execute(select(looked_at.c.seq).order_by(looked_at.c.seq.desc()).limit(1))).scalar()
+    found = select(looked_at).where(*_conditions(looked_at.c, wanted)).order_by(looked_at.c.seq)
+    return [_row(row) for row in (await connection.execute(found)).mappings()], last
+
+
+async def names_of_keys(connection: AsyncConnection, organization_id: str, rows: Iterable[AuditRow]) -> dict[str, str]:
+    """What the keys of the rows are called now, by id."""
+    ids = {row.key_id for row in rows if row.key_id is not None}
+    if not ids:
+        return {}
+    query = select(api_key.c.id, api_key.c.name).where(api_key.c.organization_id == organization_id, api_key.c.id.in_(ids))
+    return {row.id: row.name for row in await connection.execute(query)}
+
+
+async def _first_after(connection: AsyncConnection, organization_id: str, at: float) -> int | None:
+    query = select(audit.c.seq).where(audit.c.organization_id == organization_id, audit.c.at >= at)
+    found: int | None = (await connection.execute(query.order_by(audit.c.at).limit(1))).scalar()
+    return found
+
+
+def _conditions(columns: Any, wanted: AuditFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.actor is not None:
+        yield columns.actor_kind == "hub" if wanted.actor == "hub" else or_(columns.key_id == wanted.actor, columns.user_id == wanted.actor)
+    if wanted.action is not None:
+        yield _of_action(columns, wanted.action)
+    if wanted.object is not None:
+        yield or_(columns.object_id == wanted.object, columns.object_kind == wanted.object)
+    if wanted.outcome is not None:
+        yield columns.outcome != OK if wanted.outcome == "refused" else columns.outcome == wanted.outcome
+    if wanted.environment is not None:
+        yield or_(columns.environment.is_(None), columns.environment == wanted.environment)
+    if wanted.since is not None:
+        yield columns.at >= wanted.since
+    if wanted.until is not None:
+        yield columns.at < wanted.until
+
+
+def _of_action(columns: Any, action: str) -> ColumnElement[bool]:
+    if action.endswith(".*"):
+        found: ColumnElement[bool] = columns.action.startswith(action[:-1], autoescape=True)
+        return found
+    listed: ColumnElement[bool] = columns.action.in_([action + ending for ending in _ENDINGS])
+    return listed
+
+
+def _row(row: RowMapping) -> AuditRow:
+    values = {name: row[name] for name in AuditRow.__slots__}
+    return AuditRow(**{**values, "changes": json.loads(row["changes"]), "note": json.loads(row["note"])})
