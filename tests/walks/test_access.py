@@ -198,6 +198,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /metrics",
         "GET /api/openapi.json",
         "GET /api/postman.json",
+        "POST /api/auth/keys/leaked",
         "GET /.well-known/oauth-protected-resource",
         "GET /.well-known/oauth-protected-resource/mcp",
         "GET /.well-known/oauth-protected-resource/mcp/{profile_slug}",
