@@ -29,8 +29,11 @@ _SEEN = text(
     "INSERT INTO key_address (key_id, address, first_seen_at, last_seen_at)"
     " SELECT id, CAST(:address AS text), CAST(:first AS double precision), CAST(:last AS double precision)"
     " FROM api_key WHERE id = :key_id"
-    " ON CONFLICT (key_id, address) DO UPDATE SET last_seen_at = excluded.last_seen_at"
-    " WHERE key_address.last_seen_at < excluded.last_seen_at"
+    " ON CONFLICT (key_id, address) DO UPDATE SET"
+    " first_seen_at = CASE WHEN excluded.first_seen_at < key_address.first_seen_at THEN excluded.first_seen_at"
+    " ELSE key_address.first_seen_at END,"
+    " last_seen_at = CASE WHEN excluded.last_seen_at > key_address.last_seen_at THEN excluded.last_seen_at"
+    " ELSE key_address.last_seen_at END"
 )
 _FORGET = text(
     "DELETE FROM key_address WHERE key_id = :key_id AND address NOT IN"
@@ -79,10 +82,11 @@ class KeyUses:
 
     async def flush(self) -> None:
         """Return when everything noted so far was written, or could not be."""
-        while self._writing is not None or self._noted:
-            self._start()
-            if self._writing is not None:
-                await asyncio.shield(self._writing)
+        if self._writing is not None:  # it began without the newest
+            await asyncio.shield(self._writing)
+        self._start()
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
 
     async def aclose(self) -> None:
         """Write what is left."""
@@ -142,7 +146,7 @@ class KeyUses:
             _see(use.seen, use.address, use.at)
             key = (use.key_id, use.generation)
             if key in self._last or len(self._last) < self._max_keys:
-                self._last[key] = (use.at, use.address)
+                self._last[key] = max((use.at, use.address), self._last.get(key, (0.0, "")))
                 for address, (first, last) in use.seen.items():
                     known = self._seen.get((use.key_id, address))
                     self._seen[use.key_id, address] = (min(first, known[0]), max(last, known[1])) if known else (first, last)
