@@ -216,7 +216,13 @@ async def test_whoever_can_show_a_key_may_end_it(served: Served) -> None:
 async def test_a_secret_key_in_a_url_is_refused_with_and_without_a_header(lite: Served) -> None:
     made, public = await make(lite, kind="secret"), await make(lite)
     demo = lite.demo_id
-    for path in (f"/api/servers?token={made['key']}", f"/v1/mcps?key={made['key']}", f"/servers/{demo}/mcp?a=1&k={made['key']}"):
+    encoded = made["key"].replace("_", "%5F")
+    for path in (
+        f"/api/servers?token={made['key']}",
+        f"/api/servers?x=%20{encoded}",
+        f"/v1/mcps?key={made['key']}",
+        f"/servers/{demo}/mcp?a=1&k={made['key']}",
+    ):
         for key in ("", made["key"]):
             answer = await lite.rpc("ping", path=path, key=key) if "/mcp?" in path else await lite.call("GET", path, key=key)
             assert answer.status_code == 403
@@ -227,19 +233,22 @@ async def test_a_secret_key_in_a_url_is_refused_with_and_without_a_header(lite: 
 
 @pytest.mark.requirement("keys.rotation", "keys.open-streams-close-on-revocation")
 async def test_streams_end_with_the_secret_that_opened_them_and_with_their_key(lite: Served) -> None:
-    made, dying = await make(lite), await make(lite, expires_at=rfc3339(lite.clock.now + 0.2))
+    made, dying, cut = await make(lite), await make(lite, expires_at=rfc3339(lite.clock.now + 0.2)), await make(lite)
     new = (await rotate(lite, made))["key"]
     path = f"/api/servers/{lite.demo_id}/logs"
-    calls = [RawCall(lite, "GET", path, {"accept": "text/event-stream"}, key).piece(b"") for key in (made["key"], new, dying["key"])]
+    calls = [
+        RawCall(lite, "GET", path, {"accept": "text/event-stream"}, key).piece(b"") for key in (made["key"], new, dying["key"], cut["key"])
+    ]
     running = [call.start() for call in calls]
     for call in calls:
         await call.answer.until(lambda call=call: bool(call.answer.messages))
+    await lite.call("PATCH", f"{KEYS}/{cut['id']}", {"expires_at": rfc3339(lite.clock.now + 0.2)})
     newest = (await rotate(lite, made, overlap_seconds=0))["key"]
     assert (await lite.call("GET", "/api/servers", key=newest)).status_code == 200
     for task in running:
         await task
     codes = [events_of(call.answer.body)[-1][1]["error"]["code"] for call in calls]
-    assert codes == ["GONE", "GONE", "UNAUTHORIZED"]
+    assert codes == ["GONE", "GONE", "UNAUTHORIZED", "UNAUTHORIZED"]
 
 
 @pytest.mark.requirement("keys.open-streams-close-on-revocation")

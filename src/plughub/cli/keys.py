@@ -26,15 +26,10 @@ def create(
     server: Annotated[list[str] | None, typer.Option(help="A server that it may use, repeated; without it all.")] = None,
     expires: Annotated[str | None, typer.Option(metavar="WHEN", help="12h, 30d, 8w, or a time such as 2030-01-01T00:00:00Z.")] = None,
     kind: Annotated[Literal["public", "secret"], typer.Option(help="A secret key is refused from browsers.")] = "public",
-    allow: Annotated[
-        list[str] | None, typer.Option(metavar="CIDR", help="Where it may be used from, repeated; without it anywhere.")
-    ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the key there (mode 0600) instead of the screen.")] = None,
 ) -> None:
     """Make a key. It is printed this once; alone on stdout, so that KEY=$(plughub key create NAME) holds it."""
     body: dict[str, Any] = {"name": name, "kind": kind}
-    if allow:
-        body["allowed_ips"] = allow
     if scope:
         body["scopes"] = [one for word in scope for one in re.split(r"[\s,]+", word) if one]
     if server:

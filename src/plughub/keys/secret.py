@@ -4,6 +4,7 @@ import re
 import secrets
 import zlib
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from plughub.kit.caller import Environment, KeyKind
 from plughub.kit.ids import ALPHABET, base62
@@ -59,7 +60,7 @@ def parse(secret: str) -> Parsed | None:
 
 def holds_secret_key(query: bytes) -> bool:
     """Whether a query string holds what looks like a whole secret key."""
-    return b"sk_" in query and _secret_key.search(query) is not None
+    return _secret_key.search(unquote_to_bytes(query) if b"%" in query else query) is not None
 
 
 def defect_of(authorization: bytes | str | None) -> tuple[str | None, str]:
