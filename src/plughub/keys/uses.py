@@ -156,11 +156,12 @@ class KeyUses:
 
 
 def _see(seen: dict[str, tuple[float, float]], address: str, at: float) -> None:
-    known = seen.get(address)
-    if known is None and len(seen) >= MAX_ADDRESSES:
+    if not address:
+        return
+    known = seen.pop(address, None)
+    if len(seen) >= MAX_ADDRESSES:  # the longest unseen makes room
         del seen[next(iter(seen))]
-    if address:
-        seen[address] = (known[0] if known else at, at)
+    seen[address] = (known[0] if known else at, at)
 
 
 async def _write(
