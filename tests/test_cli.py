@@ -44,6 +44,16 @@ def test_an_address_for_others_needs_tls_or_a_word(host: str, tmp_path: Path) ->
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.requirement("run.refuses-public-bind-without-tls")
+def test_behind_a_trusted_proxy_an_address_for_others_is_served(tmp_path: Path) -> None:
+    words = refused(
+        plughub("serve", "--host", "192.0.2.1", "--port", "0", "--data-dir", str(tmp_path), PLUGHUB_TRUSTED_PROXIES="192.0.2.0/24")
+    )
+    assert "Cannot listen on 192.0.2.1" in words, "it was tried"
+    wrong = refused(plughub("serve", "--data-dir", str(tmp_path), PLUGHUB_TRUSTED_PROXIES="the proxy"))
+    assert "PLUGHUB_TRUSTED_PROXIES" in wrong
+
+
 @pytest.mark.requirement("run.options-and-environment")
 def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
     words = refused(

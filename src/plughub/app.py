@@ -52,9 +52,10 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
-from plughub.jobs import prune_events, prune_health
+from plughub.jobs import announce_keys, prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
+from plughub.keys.uses import KeyUses
 from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
@@ -176,6 +177,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    uses = KeyUses(database, settings.cache_entries)
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
@@ -189,15 +191,16 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         sealer=secrets.sealer,
         peppers=secrets.peppers,
         keys=key_directory,
+        uses=uses,
         servers=directory,
         board=board,
         logs=lines,
         limits=limits,
-        admission=Admission(settings, key_directory, limits, clock),
+        admission=Admission(settings, key_directory, limits, clock, uses),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
-        streams=OpenStreams(),
+        streams=OpenStreams(clock),
         probes=Probes(exchange, pool, board, database),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
@@ -208,6 +211,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
 async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     """Start in the order of need; the stack stops in the reverse order."""
     stack.push_async_callback(hub.writer.aclose)
+    stack.push_async_callback(hub.uses.aclose)
     await hub.follower.start()
     stack.push_async_callback(hub.follower.aclose)
     wiring.start()
@@ -216,7 +220,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, announce_keys)}
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)

@@ -76,9 +76,10 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, out: TextIO = sys.stdout) -> int:
     """Run until SIGINT or SIGTERM. Gives the exit code. Raises CannotServe, DataDirInUse, OSError, ValueError."""
     configure_logging(settings.log_level)
-    if not settings.insecure_http and not _is_loopback(settings.host):
+    if not settings.insecure_http and not settings.trusted_proxies and not _is_loopback(settings.host):
         raise CannotServe(
-            f"{settings.host} is not a loopback address and there is no TLS: put a TLS proxy in front and add --insecure-http"
+            f"{settings.host} is not a loopback address and there is no TLS: put a TLS proxy in front and name it in"
+            f" PLUGHUB_TRUSTED_PROXIES, or add --insecure-http"
         )
     # Before anything is made: what lies in an open data directory is private nevertheless.
     os.umask(0o077)

@@ -43,6 +43,9 @@ class Settings(BaseModel):
     allowed_origins: Words = Field((), description="Browser origins that may call; empty = any origin, never with credentials")
     allow_private_addresses: Networks = Field((), description="Private address ranges that servers of any organisation may live on (CIDR)")
     allow_stdio_organizations: Words = Field((), description="Organisations besides the operator's that may register STDIO servers (ids)")
+    trusted_proxies: Networks = Field(
+        (), description="Proxies in front of the hub (CIDR): what they say in X-Forwarded-For is believed, and nobody else's"
+    )
     refuse_test_keys: bool = Field(False, description="Refuse keys of the test environment")
     insecure_http: bool = Field(False, description="Allow a non-loopback address without TLS")
     support_url: str = Field("", description="Shown in 500 answers")

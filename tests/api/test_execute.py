@@ -286,15 +286,16 @@ def in_flight(served: Served) -> int:
 
 # --- the hot path ---
 
-# The batching writer, news of servers, what prunes, and on PostgreSQL the follower: on their own time, whether anybody calls or not.
+# The batching writer, news of servers, uses and announcements of keys, what prunes, and on PostgreSQL the follower: on their own time.
 BACKGROUND = re.compile(
-    r"UPDATE space SET seq|UPDATE hub SET change_no|(INSERT INTO|DELETE FROM) (event|server_health)|BEGIN|SELECT space.id"
+    r"UPDATE space SET seq|UPDATE hub SET change_no|(INSERT INTO|DELETE FROM) (event|server_health|key_address)|BEGIN|SELECT space.id"
+    r"|UPDATE (api_key|retired_secret) SET last_used_at|SELECT api_key.*(rotation_told|expiry_told)"
     r"|SELECT .*change_no|.*\b(node|job)\b",
     re.DOTALL,
 )
 
 
-@pytest.mark.requirement("call.no-database")
+@pytest.mark.requirement("call.no-database", "keys.last-use")
 async def test_a_tool_call_touches_no_database(served: Served) -> None:
     """Counted where the driver is, on every engine of the hub; the batching writer's own statements come after the call."""
     engines = {engine.sync_engine for engine in vars(served.database).values() if hasattr(engine, "sync_engine")}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plughub.api.models import KeyCreated, KeyList, KeyOut, KeyRevoked, Success, SuccessPage, V1Key, V1KeyCreated
+from plughub.api.models import KeyCreated, KeyDetail, KeyList, KeyRevoked, Success, SuccessPage, V1Key, V1KeyCreated
 from plughub.keys.secret import parse
 from plughub.kit.caller import DEFAULT_SCOPES
 from plughub.kit.clock import rfc3339
@@ -33,7 +33,8 @@ async def test_a_key_is_made_and_its_secret_is_shown_once(served: Served) -> Non
     assert (read.servers, read.labels, read.expires_at) == ("*", {"team": "a"}, "2029-12-31T23:00:00.000Z")
     live = await make(served)
     got = await served.call("GET", f"{KEYS}/{live['id']}")
-    assert KeyOut.model_validate(got.json()).model_dump() == {name: value for name, value in live.items() if name != "key"}
+    shown = KeyDetail.model_validate(got.json()).model_dump()
+    assert shown == {name: value for name, value in live.items() if name != "key"} | {"addresses": []}
     listed = await served.call("GET", KEYS + "?limit=100")
     for answer in (got, listed, await served.call("GET", V1 + "?per_page=100")):
         assert live["key"] not in answer.text and answer.headers["cache-control"] == "no-store"
@@ -46,7 +47,7 @@ async def test_v1_makes_keys_that_read_and_call(served: Served) -> None:
     demo = public_id("mcp", served.demo_id)
     made = V1KeyCreated.model_validate(await make(served, path=V1, permissions={"mcps": [demo]}, description="d"))
     assert made.permissions.mcps == [demo]
-    shown = KeyOut.model_validate((await served.call("GET", f"{KEYS}/{made.id}")).json())
+    shown = KeyDetail.model_validate((await served.call("GET", f"{KEYS}/{made.id}")).json())
     assert (shown.scopes, shown.servers) == (["execute:tools", "read:servers"], [served.demo_id])
     got = (await served.call("GET", f"{V1}/{made.id}")).json()
     assert Success[V1Key].model_validate(got).data.permissions.mcps == [demo]

@@ -81,8 +81,10 @@ async def test_a_new_name_leaves_the_running_call_alone(lite: Served) -> None:
 def test_a_feed_that_nobody_reads_is_bounded_in_bytes() -> None:
     class Anybody:
         key_id = "k"
+        generation = 0
+        until = None
 
-    feed = OpenStreams().open(Anybody())  # type: ignore[arg-type]
+    feed = OpenStreams(SystemClock()).open(Anybody())  # type: ignore[arg-type]
     for _ in range(20):
         feed.push(b"x" * (MAX_WAITING_BYTES // 8))
     assert len(feed.take()) <= MAX_WAITING_BYTES

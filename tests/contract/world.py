@@ -89,7 +89,7 @@ class World:
             return simple[who]
         if who == "stranger":
             return await served.key_of(await served.organization("Stranger"))
-        given = {"test": {"environment": "test"}, "listed": {"servers": []}}[who]
+        given = {"test": {"environment": "test"}, "listed": {"servers": []}, "elsewhere": {"allowed_ips": ["192.0.2.1"]}}[who]
         return await served.key_of(self.organization, **given)  # type: ignore[arg-type]
 
     async def things(self, names: set[str]) -> dict[str, str]:
@@ -101,9 +101,9 @@ class World:
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})
                 known |= {f"{prefix}_server": made.json()["uuid"], f"{prefix}_mcp": public_id("mcp", made.json()["uuid"])}
-        if "new_key" in names:
-            made = await self.served.call("POST", "/api/auth/keys", {"name": "New"})
-            known["new_key"] = made.json()["id"]
+        if {"new_key", "new_token"} & names:
+            made = (await self.served.call("POST", "/api/auth/keys", {"name": "New"})).json()
+            known |= {"new_key": made["id"], "new_token": made["key"]}
         if {"new_project", "new_profile", "new_slug"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}

@@ -10,6 +10,7 @@ from starlette.types import Message
 from plughub.door.request import ClientGone, Request
 from plughub.door.stream import Outlet
 from plughub.gateway.streams import OpenStreams
+from plughub.kit.clock import SystemClock
 from plughub.kit.errors import UpstreamTimeout
 from plughub.kit.waits import Waits
 
@@ -34,6 +35,6 @@ async def test_what_a_call_comes_to_after_its_client_left_is_no_unheard_error() 
 
     request = Request({"type": "http", "headers": []}, leave, send, "req_1", Waits())
     with pytest.raises((ClientGone, UpstreamTimeout)):
-        await Outlet(request, OpenStreams()).run(call(), leaving_cancels=True)
+        await Outlet(request, OpenStreams(SystemClock())).run(call(), leaving_cancels=True)
     gc.collect()
     assert reported == []

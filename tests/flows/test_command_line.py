@@ -166,6 +166,15 @@ def test_a_key_is_printed_once_alone_and_revoked(hub: RunningHub, tmp_path: Path
     assert not [row for row in read(hub, "key", "list") if row["name"] == "Again"]
     run(hub, "key", "create", "Bad", "--expires", "2001-01-01T00:00:00Z", "--save", str(tmp_path / "none"), code=2)
     assert not (tmp_path / "none").exists()
+    rotated = run(hub, "key", "rotate", row["id"], "--overlap", "1h")
+    newer = settings(hub, PLUGHUB_KEY=rotated.stdout.strip())
+    assert rotated.stdout.strip() != key and "works until" in rotated.stderr
+    for either in (limited, newer):
+        assert run(hub, "call", "weather-server", "add", "a=1", "b=2", environ=either).stdout == "3\n"
+    run(hub, "key", "rotate", row["id"], "--overlap", "soon", code=2)
+    again = read(hub, "key", "rotate", row["id"], "--overlap", "0", "--save", str(tmp_path / "newest"))
+    assert again["key"] is None and (tmp_path / "newest").read_text().startswith(again["prefix"])
+    assert "revoked" in run(hub, "tools", code=4, environ=newer).stderr
     assert run(hub, "key", "revoke", row["id"]).stdout.startswith(f"{row['id']} revoked at ")
     assert "revoked" in run(hub, "tools", code=4, environ=limited).stderr
     run(hub, "key", "revoke", saved["id"])

@@ -103,6 +103,7 @@ async def test_the_checks_stand_in_the_order_of_a_call_and_name_what_decides(hal
         "key_expiry",
         "key_status",
         "environment",
+        "address",
         "browser",
         "scope",
         "limit_concurrency",

@@ -1,10 +1,11 @@
 """Frames on their way to a client that reads slowly."""
 
 from plughub.gateway.streams import MAX_WAITING, MAX_WAITING_BYTES, Feed, OpenStreams
+from plughub.kit.clock import SystemClock
 
 
 def test_a_slow_reader_misses_advice_and_never_a_question() -> None:
-    feed = Feed("key", OpenStreams(), resting=False)
+    feed = Feed("key", OpenStreams(SystemClock()), resting=False)
     for _ in range(MAX_WAITING + 5):
         feed.push(b"progress ")
     feed.push(b"question", needed=True)

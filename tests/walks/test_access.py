@@ -60,6 +60,10 @@ async def people(served: Served) -> People:
         path = f"/api/auth/keys/{found['id']}"
         change = ("DELETE", path) if state == "revoked" else ("PATCH", path, {"status": "suspended"})
         assert (await served.call(*change, key=owner)).status_code == 200
+    replaced = (await served.call("POST", "/api/auth/keys", {"name": "replaced", "scopes": ["admin"]}, key=owner)).json()
+    dead |= {"replaced": replaced["key"], "elsewhere": await served.key_of(one, allowed_ips=["192.0.2.1"])}
+    path = f"/api/auth/keys/{replaced['id']}/rotate"
+    assert (await served.call("POST", path, {"overlap_seconds": 0}, key=owner)).status_code == 200
     served.clock.advance(2)
     listed = await served.key_of(one, servers=[])
     await served.app.hub.writer.flush()
@@ -98,13 +102,20 @@ async def test_with_a_bad_key_every_closed_route_is_a_401(served: Served, people
 
 
 @pytest.mark.requirement(
-    "keys.revoked-answers-410", "keys.revoked-answers-401-on-v1", "keys.expired-answers-401", "keys.suspended-answers-403"
+    "keys.revoked-answers-410",
+    "keys.revoked-answers-401-on-v1",
+    "keys.expired-answers-401",
+    "keys.suspended-answers-403",
+    "keys.rotation",
+    "keys.allowed-addresses",
 )
 @pytest.mark.parametrize("row", CLOSED, ids=name)
 async def test_a_dead_key_is_told_why(served: Served, people: People, row: Route) -> None:
     v1 = row.door == "v1"
     wanted = {
         "revoked": (401, "revoked_key") if v1 else (410, "GONE"),
+        "replaced": (401, "revoked_key") if v1 else (410, "GONE"),
+        "elsewhere": (403, "forbidden") if v1 else (403, "FORBIDDEN"),
         "expired": (401, "expired_key") if v1 else (401, "UNAUTHORIZED"),
         "suspended": (403, "forbidden") if v1 else (403, "FORBIDDEN"),
     }
@@ -198,6 +209,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /metrics",
         "GET /api/openapi.json",
         "GET /api/postman.json",
+        "POST /api/auth/keys/leaked",
         "GET /.well-known/oauth-protected-resource",
         "GET /.well-known/oauth-protected-resource/mcp",
         "GET /.well-known/oauth-protected-resource/mcp/{profile_slug}",

@@ -47,6 +47,8 @@ BODIES: Mapping[str, Any] = {
     "PATCH /v1/mcps/{mcp_id}": {"name": "Files of the team", "status": "inactive"},
     "POST /api/auth/keys": {**_KEY, "scopes": ["read:servers", "execute:tools"], "servers": ["{{server_uuid}}"]},
     "PATCH /api/auth/keys/{key_id}": {"description": "Calls tools of every server", "servers": "*"},
+    "POST /api/auth/keys/{key_id}/rotate": {"overlap_seconds": 86_400},
+    "POST /api/auth/keys/leaked": {"token": "<the key>", "url": "https://example.com/where/it/was/found"},
     "POST /v1/api-keys": {**_KEY, "permissions": {"mcps": ["{{mcp_id}}"]}},
     "PATCH /v1/api-keys/{key_id}": {"description": "Calls tools of every server", "permissions": {"mcps": "*"}},
     "POST /api/projects": {"name": "Support", "description": "What answers customers"},

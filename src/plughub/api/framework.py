@@ -179,7 +179,7 @@ def _problem(problem: Any) -> dict[str, Any]:
     if len(place) > 1 and place[0] in _FIELD_PLACES:
         place = place[1:]
     # Pydantic names the branch of a union in the path (`literal['*']`, `list[…]`); the caller wrote no such field.
-    field = ".".join(part for part in place if not _BRANCH.match(part))
+    field = ".".join(part for part in place if not _BRANCH.match(part)) or "body"
     if problem["type"] == "missing":
         return {"field": field, "message": f"The '{field}' field is required", "value": None}
     if problem["type"] == "extra_forbidden":

@@ -1,17 +1,34 @@
 """API keys over HTTP, in both dialects (CONTRACT section 4)."""
 
+from base64 import b64encode
 from functools import partial
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
-from plughub.api.models import KeyCreated, KeyList, KeyOut, KeyRevoked, Success, SuccessPage, V1Key, V1KeyCreated
+from plughub.api.models import (
+    KeyCreated,
+    KeyDetail,
+    KeyList,
+    KeyOut,
+    KeyRevoked,
+    KeyRotated,
+    LeakJudged,
+    Success,
+    SuccessPage,
+    V1Key,
+    V1KeyCreated,
+)
 from plughub.api.reply import Offset, PageLimit, PageNumber, PerPage, public_or_404, reply, success
-from plughub.door.routes import Route
+from plughub.door.routes import PUBLIC, Route
 from plughub.keys import service
-from plughub.keys.schemas import Description, Key, KeyCreate, KeyUpdate, Name, ServerIds
+from plughub.keys.notices import rotation_due
+from plughub.keys.rotation import end_leaked
+from plughub.keys.rotation import rotate_key as rotate
+from plughub.keys.schemas import Description, Key, KeyCreate, KeyRotate, KeyUpdate, Leak, LeakReport, Name, Previous, ServerIds
 from plughub.keys.service import StatusFilter
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import KeyNotFound
@@ -71,8 +88,13 @@ async def create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: KeyCreat
 
 
 async def get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
-    """One key, in any state."""
-    return reply(shown(await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+    """One key, in any state, and where it was used from."""
+    key = await service.get_key(connection, caller, _id(key_id))
+    addresses = [
+        {"address": seen.address, "first_seen_at": rfc3339(seen.first_seen_at), "last_seen_at": rfc3339(seen.last_seen_at)}
+        for seen in await service.list_addresses(connection, key)
+    ]
+    return reply({**shown(key, hub.clock.time()), "addresses": addresses})
 
 
 async def update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: KeyUpdate) -> Response:
@@ -80,9 +102,25 @@ async def update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, b
     return reply(shown(await service.update_key(uow, caller, _id(key_id), body), hub.clock.time()))
 
 
+async def rotate_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: KeyRotate) -> Response:
+    """Give a key a new secret, shown this once; its id and rights stay. The old one works for the overlap, then it is a revoked key."""
+    key, secret = await rotate(uow, caller, _id(key_id), body.overlap_seconds, hub.peppers)
+    return reply({**shown(key, hub.clock.time()), "key": secret, "previous": _previous(key.previous)})
+
+
 async def revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
     """Revoke for good: refused from the next request on. The row stays."""
     return reply(_revoked(await service.revoke_key(uow, caller, _id(key_id))))
+
+
+async def report_leaked(uow: UowDep, hub: HubDep, body: LeakReport) -> Response:
+    """Report keys that were found in public: one, or a list as GitHub's secret scanning sends it. Whoever can show a key may end it.
+
+    A key is revoked at once. A secret that a rotation has replaced ends at once, with those before it, and its key lives on.
+    """
+    reports = body if isinstance(body, list) else [body]
+    known = await end_leaked(uow, {report.token: report.url for report in reports}, hub.peppers)
+    return reply([_judged(report, report.token in known) for report in reports])
 
 
 async def v1_list_keys(
@@ -133,11 +171,33 @@ def shown(key: Key, now: float) -> dict[str, Any]:
         "environment": key.environment,
         "scopes": list(key.scopes),
         "servers": "*" if key.servers is None else list(key.servers),
+        "allowed_ips": None if key.allowed_ips is None else list(key.allowed_ips),
         "labels": key.labels,
         "status": _status(key, now),
         "created_at": rfc3339(key.created_at),
         "expires_at": _time(key.expires_at),
         "revoked_at": _time(key.revoked_at),
+        "rotated_at": _time(key.rotated_at),
+        "rotation_due": rotation_due(key, now),
+        "last_used_at": _time(key.last_used_at),
+        "last_used_ip": key.last_used_ip,
+        "previous": _previous(key.previous) if key.previous is not None and key.previous.valid_until > now else None,
+    }
+
+
+def _judged(report: Leak, known: bool) -> dict[str, str]:
+    digest = b64encode(sha256(report.token.encode()).digest()).decode()
+    return {"token_hash": digest, "token_type": report.type, "label": "true_positive" if known else "false_positive"}
+
+
+def _previous(secret: Previous | None) -> dict[str, Any] | None:
+    if secret is None:
+        return None
+    return {
+        "prefix": secret.prefix,
+        "valid_until": rfc3339(secret.valid_until),
+        "last_used_at": _time(secret.last_used_at),
+        "last_used_ip": secret.last_used_ip,
     }
 
 
@@ -179,9 +239,11 @@ _row = partial(Route, secret=True)
 ROUTES = [
     _row("GET", _API, "read:keys", list_keys, "List keys", "Keys", output=KeyList),
     _row("POST", _API, "write:keys", create_key, "Create a key", "Keys", status=201, output=KeyCreated),
-    _row("GET", _API + "/{key_id}", "read:keys", get_key, "Get a key", "Keys", output=KeyOut),
+    _row("GET", _API + "/{key_id}", "read:keys", get_key, "Get a key", "Keys", output=KeyDetail),
     _row("PATCH", _API + "/{key_id}", "write:keys", update_key, "Change a key", "Keys", output=KeyOut),
     _row("DELETE", _API + "/{key_id}", "write:keys", revoke_key, "Revoke a key", "Keys", output=KeyRevoked),
+    _row("POST", _API + "/{key_id}/rotate", "write:keys", rotate_key, "Rotate a key", "Keys", output=KeyRotated),
+    _row("POST", _API + "/leaked", PUBLIC, report_leaked, "Report leaked keys", "Keys", output=list[LeakJudged]),
     _row("GET", _V1, "read:keys", v1_list_keys, "List keys", "API keys (v1)", "v1", output=SuccessPage[V1Key]),
     _row(
         "POST",

@@ -188,8 +188,17 @@ class LogsOut(Shape):
     logs: list[LogLine]
 
 
+class PreviousSecret(Shape):
+    """The secret that the last rotation replaced: until when it works, and whether anybody still uses it."""
+
+    prefix: str
+    valid_until: str
+    last_used_at: str | None
+    last_used_ip: str | None
+
+
 class KeyOut(Shape):
-    """An API key without its secret."""
+    """An API key without its secret. `previous` is there while two secrets work; the last use is written within two seconds."""
 
     id: str
     name: str
@@ -200,17 +209,52 @@ class KeyOut(Shape):
     environment: Literal["live", "test"]
     scopes: list[str]
     servers: Literal["*"] | list[str]
+    allowed_ips: list[str] | None
     labels: dict[str, str]
     status: Literal["active", "suspended", "revoked", "expired"]
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    rotated_at: str | None
+    rotation_due: bool
+    last_used_at: str | None
+    last_used_ip: str | None
+    previous: PreviousSecret | None
+
+
+class SeenAddress(Shape):
+    """An address that a key was used from."""
+
+    address: str
+    first_seen_at: str
+    last_seen_at: str
+
+
+class KeyDetail(KeyOut):
+    """A key with the addresses it was used from, the latest first; the latest 50 are kept."""
+
+    addresses: list[SeenAddress]
 
 
 class KeyCreated(KeyOut):
     """A new key; `key` is shown this once."""
 
     key: str
+
+
+class KeyRotated(KeyCreated):
+    """A key with its new secret, and the one that it replaces."""
+
+    previous: PreviousSecret
+
+
+class LeakJudged(Shape):
+    """What a reported text is. `token_hash`: base64 of its SHA-256, for it is not repeated. True positive: it was a key of this hub, and is
+    none any more."""
+
+    token_hash: str
+    token_type: str
+    label: Literal["true_positive", "false_positive"]
 
 
 class KeyList(Shape):

@@ -9,8 +9,6 @@ from plughub.api.profile_shapes import ProfileList, ProfileOut, ServerInProfile,
 from plughub.api.projects import WithServers
 from plughub.api.reply import Offset, PageLimit, reply, uuid_or_404
 from plughub.door.routes import Route
-from plughub.gateway.hub import Hub
-from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import ProfileNotFound
 from plughub.profiles import members, service
@@ -64,20 +62,13 @@ async def put_member(caller: CallerDep, uow: UowDep, hub: HubDep, profile_uuid: 
     """Have a server in a profile, and merge what the profile says of it and of its tools (RFC 7386: null takes a word back)."""
     profile_id, server_id = _id(profile_uuid), uuid_or_404(server_uuid)
     patch = body.model_dump(exclude_unset=True)
-    return reply(_member(await members.put_member(uow, caller, profile_id, server_id, patch, _names(hub, caller, server_id))))
+    return reply(_member(await members.put_member(uow, caller, profile_id, server_id, patch, hub.catalog.latest_tools(server_id))))
 
 
 async def remove_member(caller: CallerDep, uow: UowDep, profile_uuid: str, server_uuid: str) -> Response:
     """Take a server that the profile has by reference out of it; one at home in it stays (409)."""
     await members.remove_member(uow, caller, _id(profile_uuid), uuid_or_404(server_uuid))
     return Response(status_code=204)
-
-
-def _names(hub: Hub, caller: Caller, server_id: str) -> frozenset[str]:
-    """The server's own names of tools when they are in memory; nothing is asked of it."""
-    target = hub.servers.find(caller, server_id)
-    listing = None if target is None else hub.catalog.known(target)
-    return frozenset() if listing is None else listing.names
 
 
 def _shown(found: Profile, base: str) -> dict[str, Any]:

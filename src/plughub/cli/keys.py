@@ -15,6 +15,7 @@ from plughub.cli.session import Session, hub_command, segment
 _PATH = "/api/auth/keys"
 _PAGE = 100
 _SPAN = re.compile(r"(\d{1,5})([hdw])")
+_SECONDS = re.compile(r"\d{1,6}")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -35,24 +36,49 @@ def create(
         body["servers"] = [server_id(session, word) for word in server]
     if expires is not None:
         body["expires_at"] = _time(expires)
+    made = _with_secret(session, _PATH, body, save)
+    if not session.screen.as_json:
+        session.screen.note(f"{made['id']}: {', '.join(made['scopes'])}; expires {made['expires_at'] or 'never'}")
+    _hand_over(session, made, save)
+
+
+def rotate(
+    session: Session,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `key list` shows it.")],
+    overlap: Annotated[str, typer.Option(metavar="TIME", help="So long the old secret works: 12h, 1d, 1w, or seconds.")] = "1d",
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the key there (mode 0600) instead of the screen.")] = None,
+) -> None:
+    """Give a key a new secret. It is printed this once, alone on stdout; the old one works for the overlap."""
+    made = _with_secret(session, f"{_PATH}/{segment(key_id)}/rotate", {"overlap_seconds": _seconds(overlap)}, save)
+    if not session.screen.as_json:
+        session.screen.note(
+            f"{made['id']}: the secret before, {made['previous']['prefix']}…, works until {made['previous']['valid_until']}"
+        )
+    _hand_over(session, made, save)
+
+
+def _with_secret(session: Session, path: str, body: dict[str, Any], save: Path | None) -> Any:
+    """The answer that holds a new secret; written to the file, which must not be there yet, when there is one."""
     handle = _open(save) if save is not None else None
     try:
-        made = session.ask("POST", _PATH, body)
+        made = session.ask("POST", path, body)
     except Failure:
         if handle is not None and save is not None:
             os.close(handle)
             save.unlink()
         raise
-    key = made["key"]
     if handle is not None:
         with os.fdopen(handle, "w") as file:
-            file.write(key + "\n")
+            file.write(made["key"] + "\n")
         made["key"] = None
+    return made
+
+
+def _hand_over(session: Session, made: Any, save: Path | None) -> None:
     if session.screen.as_json:
         session.screen.json(made)
-        return
-    session.screen.note(f"{made['id']}: {', '.join(made['scopes'])}; expires {made['expires_at'] or 'never'}")
-    session.screen.text(f"The key is in {save}" if save is not None else key)
+    else:
+        session.screen.text(f"The key is in {save}" if save is not None else made["key"])
 
 
 def list_keys(session: Session) -> None:
@@ -93,6 +119,15 @@ def _time(text: str) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def _seconds(text: str) -> int:
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return int(timedelta(**{_UNITS[span[2]]: int(span[1])}).total_seconds())
+    if _SECONDS.fullmatch(text) is None:
+        raise Failure(ExitCode.USAGE, f"'{text[:50]}' is no time: write 12h, 1d, 1w, or seconds")
+    return int(text)
+
+
 def _open(path: Path) -> int:
     """A new private file, made before the key is: a key that cannot be kept is not made."""
     try:
@@ -101,7 +136,8 @@ def _open(path: Path) -> int:
         raise Failure(ExitCode.USAGE, f"{path} cannot be made: {error.strerror}") from error
 
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke API keys.")
 app.command()(hub_command(create))
 app.command("list")(hub_command(list_keys))
+app.command()(hub_command(rotate))
 app.command()(hub_command(revoke))

@@ -169,17 +169,50 @@ api_key = Table(
     _text("last4"),
     Column("scopes", JSON, nullable=False),
     _flag("all_servers"),
-    # Not read yet: address lists come with the issue "Who may do what".
-    Column("allowed_ips", JSON, nullable=True),
+    Column("allowed_ips", JSON(none_as_null=True), nullable=True),
     Column("labels", JSON, nullable=False),
     _text("status"),
     _time("expires_at", nullable=True),
     _time("created_at"),
     _id("created_by", nullable=True),
     _time("revoked_at", nullable=True),
+    # How often the secret was changed; `digest`, `prefix`, `last4` and the last use are those of the newest one.
+    Column("generation", Integer, nullable=False, server_default=text("0")),
+    _time("rotated_at", nullable=True),
+    _time("last_used_at", nullable=True),
+    Column("last_used_ip", Text, nullable=True),
+    # What was announced: the least number of days before this expiry, the generation that is due for rotation.
+    Column("expiry_told", Integer, nullable=True),
+    Column("rotation_told", Integer, nullable=True),
     UniqueConstraint("digest"),
     Index(None, "space_id"),
     Index(None, "organization_id"),
+)
+
+# Secrets that a key had before it was rotated. The rows stay: a secret that is over answers as a revoked key.
+retired_secret = Table(
+    "retired_secret",
+    metadata,
+    Column("key_id", String(36), ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    _text("prefix"),
+    _text("last4"),
+    _time("valid_until"),
+    _time("last_used_at", nullable=True),
+    Column("last_used_ip", Text, nullable=True),
+    UniqueConstraint("digest"),
+)
+
+# Where a key was used from; the newest few of each key.
+key_address = Table(
+    "key_address",
+    metadata,
+    Column("key_id", String(36), ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True),
+    Column("address", Text, primary_key=True),
+    _time("first_seen_at"),
+    _time("last_seen_at"),
 )
 
 key_server = Table(

@@ -17,6 +17,8 @@ KEY_CREATED: Final = "key.created"
 KEY_UPDATED: Final = "key.updated"
 KEY_REVOKED: Final = "key.revoked"
 KEY_SUSPENDED: Final = "key.suspended"
+KEY_ROTATED: Final = "key.rotated"
+KEY_FLAGGED: Final = "key.flagged"
 PROJECT_CREATED: Final = "project.created"
 PROJECT_UPDATED: Final = "project.updated"
 PROJECT_DELETED: Final = "project.deleted"
@@ -40,6 +42,7 @@ RESTRICTING: Final = frozenset(
         KEY_UPDATED,
         KEY_REVOKED,
         KEY_SUSPENDED,
+        KEY_ROTATED,
         SERVER_UPDATED,
         SERVER_DELETED,
         PROFILE_UPDATED,
@@ -67,8 +70,17 @@ class ServerStatus(TypedDict):
     error: NotRequired[str]
 
 
+class EarlierSecrets(TypedDict):
+    """Secrets of a key from before the generation `before` end at `until` (epoch seconds) or sooner."""
+
+    before: int
+    until: float
+
+
 class KeyChanged(TypedDict):
-    """`key.created`, `.updated`, `.revoked`, `.suspended`."""
+    """`key.created`, `.updated`, `.rotated`, `.revoked`, `.suspended`. `expires_at` (epoch seconds) is there when it was changed; `reason`
+    is `leaked` when the secret was found in public, and `url` where.
+    """
 
     key_id: str
     name: str
@@ -76,6 +88,18 @@ class KeyChanged(TypedDict):
     kind: Literal["public", "secret"]
     environment: Literal["live", "test"]
     changed: NotRequired[list[str]]
+    expires_at: NotRequired[float | None]
+    earlier_secrets: NotRequired[EarlierSecrets]
+    reason: NotRequired[Literal["leaked"]]
+    url: NotRequired[str]
+
+
+class KeyFlagged(KeyChanged):
+    """`key.flagged`: somebody should look at the key, with the numbers that say why."""
+
+    flag: Literal["rotation_due", "expires_soon"]
+    days: int
+    since_at: NotRequired[float]
 
 
 class ProjectChanged(TypedDict):

@@ -1,15 +1,17 @@
 """From headers to a Caller: the one function that every door admits through.
 
-Order: the credential, the state of the key, the scope, then the organisation's limits in one step. Whoever shows no good key is
-counted against the limit of their address.
+Order: the credential, the state of the key, the address, the scope, then the organisation's limits in one step. Whoever shows no good
+key is counted against the limit of their address.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
+from plughub.gateway.addresses import ClientAddresses
 from plughub.keys.directory import KeyDirectory, KeyEntry
-from plughub.keys.secret import defect_of, parse
+from plughub.keys.secret import defect_of, holds_secret_key, parse
+from plughub.keys.uses import KeyUses
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
@@ -19,11 +21,6 @@ ANYBODY = "authenticated"
 _BEARER = b"bearer "
 _API_KEY = b"apikey "
 _CREDENTIALS = (b"authorization", b"x-api-key")
-
-
-Headers = Mapping[bytes, bytes]
-# Raises what stands against the key.
-Rule = Callable[[KeyEntry, Headers], None]
 
 
 class Arrival(Protocol):
@@ -41,21 +38,28 @@ class Arrival(Protocol):
         """The first of `names` that was sent more than once."""
 
 
+# Raises what stands against the key, shown by a request (None: none in particular) from an address.
+Rule = Callable[[KeyEntry, Arrival | None, str], None]
+
+
 class Admission:
     """Admits callers; holds no state of its own but the address limits."""
 
-    def __init__(self, settings: Settings, keys: KeyDirectory, limits: Limits, clock: Clock) -> None:
+    def __init__(self, settings: Settings, keys: KeyDirectory, limits: Limits, clock: Clock, uses: KeyUses) -> None:
         self._keys = keys
+        self._note = uses.note
+        self._address_of = ClientAddresses(settings.trusted_proxies).of
         self._limits = limits
         self._clock = clock
         self._refuse_test_keys = settings.refuse_test_keys
         # What is asked of a key, in this order, and under which name `explaining` tells of it.
         self.rules: tuple[tuple[str, Rule], ...] = (
             ("key_revoked", self._not_revoked),
-            ("key_expiry", self._not_expired),
+            ("key_expiry", self._not_over),
             ("key_status", self._not_suspended),
             ("environment", self._environment),
-            ("browser", self._not_in_browser),
+            ("address", self._from_there),
+            ("browser", self._kept_secret),
         )
         self._addresses = AddressLimits(clock, settings.address_limit_per_minute, settings.cache_entries)
 
@@ -64,6 +68,7 @@ class Admission:
 
         Raises Unauthorized, KeyExpired, KeyRevoked, KeySuspended, Forbidden or RateLimited; the answer's limit headers are set either way.
         """
+        address = self._address_of(arrival)
         try:
             if (doubled := arrival.repeated(_CREDENTIALS)) is not None:
                 # A proxy and the hub may each believe another one of them.
@@ -72,10 +77,11 @@ class Admission:
             entry = self._keys.find_seen(header) if header is not None else None
             if entry is None:
                 entry = await self._look_up(arrival)
-            caller = self._judge(entry, arrival)
+            caller = self._judge(entry, arrival, address)
         except (Unauthorized, Forbidden):
-            self.count_address(arrival)
+            self._count(arrival, address)
             raise
+        self._note(entry.use, address)
         arrival.caller = caller
         subject = _subject(caller)
         arrival.meter = self._limits.peek(subject, caller.tier)
@@ -120,8 +126,10 @@ class Admission:
 
     def count_address(self, arrival: Arrival) -> None:
         """Count a request without a caller against its address. Raises RateLimited."""
-        client = arrival.scope.get("client")
-        arrival.limit_headers, refusal = self._addresses.count(client[0] if client else "")
+        self._count(arrival, self._address_of(arrival))
+
+    def _count(self, arrival: Arrival, address: str) -> None:
+        arrival.limit_headers, refusal = self._addresses.count(address)
         if refusal is not None:
             raise refusal
 
@@ -136,36 +144,62 @@ class Admission:
             self._keys.remember(header, secret)
         return entry
 
-    def _judge(self, entry: KeyEntry, arrival: Arrival) -> Caller:
+    def _judge(self, entry: KeyEntry, arrival: Arrival, address: str) -> Caller:
         for _, rule in self.rules:
-            rule(entry, arrival.headers)
+            rule(entry, arrival, address)
         return entry.caller
 
-    def _not_revoked(self, entry: KeyEntry, _headers: Headers) -> None:
+    def _not_revoked(self, entry: KeyEntry, _arrival: Arrival | None, _address: str) -> None:
         if entry.status == "revoked":
             raise KeyRevoked(key_prefix=_prefix(entry.caller))
 
-    def _not_expired(self, entry: KeyEntry, _headers: Headers) -> None:
-        if entry.expires_at is not None and entry.expires_at <= self._clock.time():
-            raise KeyExpired(key_prefix=_prefix(entry.caller))
+    def _not_over(self, entry: KeyEntry, _arrival: Arrival | None, _address: str) -> None:
+        if (until := entry.caller.until) is not None and until <= self._clock.time():
+            raise self._ended(entry)
 
-    def _not_suspended(self, entry: KeyEntry, _headers: Headers) -> None:
+    def _not_suspended(self, entry: KeyEntry, _arrival: Arrival | None, _address: str) -> None:
         if entry.status not in ("active", "revoked"):
             raise KeySuspended(reason="key_suspended")
 
-    def _environment(self, entry: KeyEntry, _headers: Headers) -> None:
+    def _environment(self, entry: KeyEntry, _arrival: Arrival | None, _address: str) -> None:
         if self._refuse_test_keys and entry.caller.environment == "test":
             raise Unauthorized(key_prefix=_prefix(entry.caller), hint="Ensure you're using a production key for this environment")
 
-    def _not_in_browser(self, entry: KeyEntry, headers: Headers) -> None:
-        if entry.caller.kind == "secret" and b"origin" in headers:
-            raise Forbidden("Secret keys are for servers only, never for a browser", reason="secret_key_in_browser")
+    def _from_there(self, entry: KeyEntry, _arrival: Arrival | None, address: str) -> None:
+        if entry.addresses is not None and not entry.addresses.allows(address):
+            raise Forbidden("API key may not be used from this address", reason="address_not_allowed", address=address)
+
+    def _kept_secret(self, entry: KeyEntry, arrival: Arrival | None, _address: str) -> None:
+        if arrival is not None and entry.caller.kind == "secret":
+            _require_kept_secret(arrival)
+
+    def _ended(self, entry: KeyEntry) -> Unauthorized:
+        """What a key is whose secret is over: one that was replaced is a revoked one, whenever the key itself expires."""
+        if entry.valid_until is not None and entry.valid_until <= self._clock.time():
+            return KeyRevoked(key_prefix=_prefix(entry.caller))
+        return KeyExpired(key_prefix=_prefix(entry.caller))
+
+
+def _require_kept_secret(arrival: Arrival) -> None:
+    """Raise Forbidden where a secret key is shown by a browser, or in the URL as well."""
+    if b"origin" in arrival.headers:
+        raise Forbidden("Secret keys are for servers only, never for a browser", reason="secret_key_in_browser")
+    _refuse_in_url(arrival)
+
+
+def _refuse_in_url(arrival: Arrival) -> None:
+    if (query := arrival.scope["query_string"]) and holds_secret_key(query):
+        raise Forbidden(
+            "Secret keys never stand in a URL, where they end up in logs and histories",
+            reason="secret_key_in_url",
+            hint="Rotate the key, and send the new one in the Authorization header alone",
+        )
 
 
 def _credential(arrival: Arrival) -> str:
     """The key in the Authorization header, or in the documents' older X-API-Key; its shape and checksum proven.
 
-    Raises Unauthorized naming the defect.
+    Raises Unauthorized naming the defect, Forbidden for a secret key in the URL.
     """
     header = arrival.headers.get(b"authorization")
     if header is None and (bare := arrival.headers.get(b"x-api-key")) is not None:
@@ -176,6 +210,7 @@ def _credential(arrival: Arrival) -> str:
             secret = header[7:].decode("latin-1")
             if parse(secret) is not None:
                 return secret
+    _refuse_in_url(arrival)
     prefix, hint = defect_of(header)
     if header is not None and header[:7].lower() == _API_KEY and arrival.door != "v1":
         hint = "'ApiKey' is for /v1 alone; here the header is: Authorization: Bearer <API key>"

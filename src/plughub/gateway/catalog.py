@@ -60,6 +60,11 @@ class Catalog:
         """The tools if they have been fetched for this configuration, fresh or not."""
         return self._tools.known(target)
 
+    def latest_tools(self, server_id: str) -> frozenset[str]:
+        """The names of the tools that the server had when they were listed last, none when they are not in memory."""
+        held = self._tools.latest(server_id)
+        return frozenset() if held is None else held.names
+
     async def listing(self, kind: Kind, caller: Caller, target: Target) -> Listing:
         """A server's list. Raises what the exchange raises; UpstreamError when the server refuses."""
         return await self._lists[kind.member].get(caller, target)

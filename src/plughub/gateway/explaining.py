@@ -66,13 +66,17 @@ _KEY_REASONS = {
     "key_expiry": "The key has not expired",
     "key_status": "The key is not suspended",
     "environment": "Keys of this environment are accepted",
-    "browser": "Not from a browser (a secret key is refused with an Origin header)",
+    "address": "The key may be used from anywhere",
+    "browser": "Not from a browser (a secret key is refused with an Origin header, and in a URL)",
 }
 
 
 def _of_key(hub: Hub, entry: KeyEntry) -> Iterator[Check]:
     for name, rule in hub.admission.rules:
-        yield _asked(name, _KEY_REASONS.get(name, "Passed"), partial(rule, entry, {}))
+        if name == "address" and entry.addresses is not None:
+            yield Check(name, None, "It depends: the key may be used from some addresses alone")
+        else:
+            yield _asked(name, _KEY_REASONS[name], partial(rule, entry, None, ""))
 
 
 def _of_limits(left: Left, caller: Caller) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
+from plughub.keys.uses import KeyUses
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
 from plughub.profiles.directory import ProfileDirectory
@@ -38,6 +39,7 @@ class Hub:
     sealer: Sealer
     peppers: Peppers
     keys: KeyDirectory
+    uses: KeyUses
     servers: ServerDirectory
     board: StatusBoard
     logs: ServerLogs

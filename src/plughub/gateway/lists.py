@@ -118,6 +118,10 @@ class Lists:
         held = self._lists.get(target.server_id)
         return held if held is not None and held.revision == target.revision else None
 
+    def latest(self, server_id: str) -> Listing | None:
+        """The list that was fetched last, whatever has become of the server."""
+        return self._lists.get(server_id)
+
     async def get(self, caller: Caller, target: Target) -> Listing:
         """The server's list. Raises what the exchange raises; UpstreamError when the server refuses."""
         held = self.known(target)

@@ -13,9 +13,11 @@ from plughub.db.unit_of_work import Event
 from plughub.events.cache import FollowedCache, always
 from plughub.events.catalogue import ORGANIZATION_UPDATED
 from plughub.keys import store
+from plughub.keys.networks import AddressList
 from plughub.keys.schemas import Status
 from plughub.keys.secret import parse
 from plughub.keys.service import Peppers
+from plughub.keys.uses import Use
 from plughub.kit.caller import TIERS, Caller, expand_scopes
 from plughub.kit.crypto import keyed_digest
 from plughub.settings import Settings
@@ -25,12 +27,17 @@ _DIGEST_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """A key as admission needs it. Status and expiry are judged by the reader: a revoked key is known, and refused as such."""
+    """A key as admission needs it, by one of its secrets. Status and times are judged by the reader: a revoked key is known, and refused
+    as such. `valid_until` is the end of a secret that was replaced; `addresses` is None where any will do.
+    """
 
     key_id: str
     status: Status
     expires_at: float | None
     caller: Caller
+    valid_until: float | None
+    addresses: AddressList | None
+    use: Use
 
 
 class KeyDirectory:
@@ -83,6 +90,8 @@ class KeyDirectory:
         parts = [digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES)]
         async with self._database.read() as connection:
             row = await store.find_by_digest(connection, parts)
+            if row is None:
+                row = await store.find_by_retired_digest(connection, parts)
             return None if row is None else await self._entry(connection, row)
 
     async def find_by_id(self, key_id: str, space_id: str) -> KeyEntry | None:
@@ -95,6 +104,9 @@ class KeyDirectory:
         servers = None
         if not row["all_servers"]:
             servers = frozenset((await store.list_grants(connection, [row["id"]]))[row["id"]])
+        valid_until: float | None = row.get("valid_until")
+        generation = row["generation"] if valid_until is None else row["retired_generation"]
+        ends = [at for at in (row["expires_at"], valid_until) if at is not None]
         caller = Caller(
             organization_id=row["organization_id"],
             space_id=row["space_id"],
@@ -106,8 +118,13 @@ class KeyDirectory:
             tier=TIERS[row["tier"]],
             operator=row["operator"],
             stdio_allowed=row["operator"] or row["stdio_allowed"] or row["organization_id"] in self._stdio_organizations,
+            generation=generation,
+            until=min(ends, default=None),
+            superseded=valid_until is not None and valid_until == min(ends),
         )
-        return KeyEntry(row["id"], row["status"], row["expires_at"], caller)
+        addresses = None if row["allowed_ips"] is None else AddressList(row["allowed_ips"])
+        use = Use(row["id"], generation)
+        return KeyEntry(row["id"], row["status"], row["expires_at"], caller, valid_until, addresses, use)
 
     async def _follow(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -4,6 +4,7 @@ import re
 import secrets
 import zlib
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from plughub.kit.caller import Environment, KeyKind
 from plughub.kit.ids import ALPHABET, base62
@@ -15,6 +16,7 @@ _CHECKSUM = 6
 _BODY = LENGTH - _CHECKSUM
 
 _form = re.compile(r"[ps]k_(?:live|test)_ph_[0-9A-Za-z]{38}")
+_secret_key = re.compile(rb"(?<![0-9A-Za-z])sk_(?:live|test)_ph_[0-9A-Za-z]{38}")
 _begin = re.compile(r"[ps]k_(?:live|test)_")
 _value = {character: number for number, character in enumerate(ALPHABET)}
 _kinds: dict[str, KeyKind] = {"pk": "public", "sk": "secret"}
@@ -54,6 +56,11 @@ def parse(secret: str) -> Parsed | None:
     if checksum != zlib.crc32(secret[:_BODY].encode()):
         return None
     return Parsed(_kinds[secret[:2]], _environments[secret[3:7]])
+
+
+def holds_secret_key(query: bytes) -> bool:
+    """Whether a query string holds what looks like a whole secret key."""
+    return _secret_key.search(unquote_to_bytes(query) if b"%" in query else query) is not None
 
 
 def defect_of(authorization: bytes | str | None) -> tuple[str | None, str]:

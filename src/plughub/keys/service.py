@@ -12,7 +12,9 @@ from plughub.db.tables import api_key, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, KeyChanged
 from plughub.keys import store
-from plughub.keys.schemas import Key, KeyCreate, KeyUpdate
+from plughub.keys.networks import read_networks, require_within, within
+from plughub.keys.notices import days_told
+from plughub.keys.schemas import Key, KeyCreate, KeyUpdate, Previous
 from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339, rfc3339
@@ -21,6 +23,7 @@ from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRev
 from plughub.kit.ids import new_id, parse_public_id
 from plughub.kit.pagination import Page
 
+REVOKED = "API key has been revoked"
 StatusFilter = Literal["active", "suspended", "revoked", "expired"]
 
 
@@ -35,6 +38,10 @@ class Peppers:
         """The newest version."""
         return max(self.ring)
 
+    def digests(self, secret: str) -> list[bytes]:
+        """The digests of a secret under every version, newest first."""
+        return [keyed_digest(pepper, secret) for _, pepper in sorted(self.ring.items(), reverse=True)]
+
 
 async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: Peppers) -> tuple[Key, str]:
     """A new key and its secret, which is not stored and never told again.
@@ -45,13 +52,15 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
     now = uow.clock.time()
     environment = body.environment or caller.environment
     space_id = await _space_of(uow, caller, environment)
-    limit = await _expiry_of_maker(uow, caller)
+    maker = await _maker(uow, caller)
+    limit = maker.expires_at if maker is not None else None
     scopes = DEFAULT_SCOPES & caller.scopes if body.scopes is None else permitted_scopes(caller, body.scopes)
     servers = await _granted(uow, caller, space_id, body.servers)
     if "expires_at" in given:
         expires_at = _expiry(body.expires_at, now, limit)
     else:
         expires_at = limit
+    allowed_ips = _addresses(maker, body.allowed_ips) if "allowed_ips" in given else _limit_of(maker)
     secret = generate(body.kind, environment)
     key = Key(
         id=new_id(),
@@ -65,6 +74,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         last4=secret[-4:],
         scopes=tuple(sorted(scopes)),
         servers=servers,
+        allowed_ips=allowed_ips,
         labels=body.labels or {},
         status="active",
         expires_at=expires_at,
@@ -72,13 +82,15 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         created_by=caller.key_id or None,
         revoked_at=None,
     )
-    values = {name: getattr(key, name) for name in Key.__slots__ if name != "servers"}
+    values = {name: getattr(key, name) for name in Key.__slots__ if name not in ("servers", "previous")}
     values["scopes"] = list(key.scopes)
+    values["allowed_ips"] = None if allowed_ips is None else list(allowed_ips)
+    values["expiry_told"] = days_told(expires_at, now)
     values["pepper_version"] = peppers.current
     values["digest"] = keyed_digest(peppers.ring[peppers.current], secret)
     await store.insert_key(uow, values, servers)
-    _emit(uow, KEY_CREATED, key)
-    uow.audit(_deed(KEY_CREATED, None, key))
+    emit(uow, KEY_CREATED, key)
+    uow.audit(deed(KEY_CREATED, None, key))
     return key, secret
 
 
@@ -88,23 +100,54 @@ async def list_keys(
     """The keys of the caller's space, oldest first; revoked ones stay in the list. `now` is needed for `active` and `expired`."""
     rows, total = await store.list_keys(connection, caller.space_id, _status_condition(status, now), limit, offset)
     grants = await store.list_grants(connection, [row.id for row in rows if not row.all_servers])
-    return Page([_key(row, grants) for row in rows], total, limit, offset)
+    retired = await store.list_retired(connection, [row.id for row in rows if row.generation])
+    return Page([_key(row, grants, retired) for row in rows], total, limit, offset)
 
 
 async def get_key(connection: AsyncConnection, caller: Caller, key_id: str) -> Key:
     """A key of the caller's space, in any state. Raises KeyNotFound."""
-    row = await store.find_key(connection, key_id, caller.space_id)
-    if row is None:
+    found = await find_key(connection, key_id, caller.space_id)
+    if found is None:
         raise KeyNotFound
-    return _key(row, {} if row.all_servers else await store.list_grants(connection, [row.id]))
+    return found
+
+
+async def find_key(connection: AsyncConnection, key_id: str, space_id: str) -> Key | None:
+    """A key of a space, in any state."""
+    row = await store.find_key(connection, key_id, space_id)
+    if row is None:
+        return None
+    grants = {} if row.all_servers else await store.list_grants(connection, [row.id])
+    return _key(row, grants, await store.list_retired(connection, [row.id]) if row.generation else {})
 
 
 async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpdate) -> Key:
     """Change what is given. Raises KeyNotFound, Forbidden (wider than the caller, before or after), Invalid, Conflict (revoked)."""
     key = await get_key(uow.connection, caller, key_id)
-    _require_as_wide(caller, key)
+    maker = await _maker(uow, caller)
+    require_as_wide(caller, maker, key)
     if key.status == "revoked":
-        raise Conflict("API key has been revoked")
+        raise Conflict(REVOKED)
+    changed = {name: value for name, value in _wanted(uow, caller, maker, body).items() if value != _stored(key, name)}
+    if "expires_at" in changed:
+        changed["expiry_told"] = days_told(changed["expires_at"], uow.clock.time())
+    await store.update_key(uow, key_id, changed)
+    changed.pop("expiry_told", None)
+    servers = key.servers
+    if body.servers is not None:
+        servers = await _granted(uow, caller, key.space_id, body.servers)
+        await store.replace_grant(uow, key_id, servers)
+    tuples = {name: tuple(changed[name]) for name in ("scopes", "allowed_ips") if changed.get(name) is not None}
+    now_is = replace(key, **{**changed, **tuples, "servers": servers})
+    names = sorted(changed) + (["servers"] if servers != key.servers else [])
+    _emit_changes(uow, now_is, names)
+    if names:
+        uow.audit(deed(KEY_SUSPENDED if _suspends(now_is, names) else KEY_UPDATED, key, now_is))
+    return now_is
+
+
+def _wanted(uow: UnitOfWork, caller: Caller, maker: Row[Any] | None, body: KeyUpdate) -> dict[str, Any]:
+    """The columns that the body names, judged."""
     given = body.model_fields_set
     values: dict[str, Any] = {}
     if body.name is not None:
@@ -114,66 +157,69 @@ async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpda
     if "labels" in given:
         values["labels"] = body.labels or {}
     if "expires_at" in given:
-        values["expires_at"] = _expiry(body.expires_at, uow.clock.time(), await _expiry_of_maker(uow, caller))
+        values["expires_at"] = _expiry(body.expires_at, uow.clock.time(), maker.expires_at if maker is not None else None)
+    if "allowed_ips" in given:
+        allowed_ips = _addresses(maker, body.allowed_ips)
+        values["allowed_ips"] = None if allowed_ips is None else list(allowed_ips)
     if body.scopes is not None:
         values["scopes"] = sorted(permitted_scopes(caller, body.scopes))
     if body.status is not None:
         values["status"] = body.status
-    changed = {name: value for name, value in values.items() if value != _stored(key, name)}
-    await store.update_key(uow, key_id, changed)
-    servers = key.servers
-    if body.servers is not None:
-        servers = await _granted(uow, caller, key.space_id, body.servers)
-        await store.replace_grant(uow, key_id, servers)
-    now_is = replace(key, **{**changed, "servers": servers, "scopes": tuple(changed.get("scopes", key.scopes))})
-    names = sorted(changed) + (["servers"] if servers != key.servers else [])
-    _emit_changes(uow, now_is, names)
-    if names:
-        uow.audit(_deed(KEY_SUSPENDED if _suspends(now_is, names) else KEY_UPDATED, key, now_is))
-    return now_is
+    return values
 
 
 async def revoke_key(uow: UnitOfWork, caller: Caller, key_id: str) -> Key:
     """Revoke for good; revoking again changes nothing. Raises KeyNotFound, Forbidden (wider than the caller)."""
     key = await get_key(uow.connection, caller, key_id)
-    _require_as_wide(caller, key)
+    require_as_wide(caller, await _maker(uow, caller), key)
     if key.status == "revoked":
         return key
     revoked = replace(key, status="revoked", revoked_at=uow.clock.time())
     await store.update_key(uow, key_id, {"status": "revoked", "revoked_at": revoked.revoked_at})
-    _emit(uow, KEY_REVOKED, revoked)
-    uow.audit(_deed(KEY_REVOKED, key, revoked))
+    emit(uow, KEY_REVOKED, revoked)
+    uow.audit(deed(KEY_REVOKED, key, revoked))
     return revoked
 
 
+async def list_addresses(connection: AsyncConnection, key: Key) -> Sequence[Row[Any]]:
+    """Where the key was used from, the latest first: `address`, `first_seen_at`, `last_seen_at`."""
+    return await store.list_addresses(connection, key.id)
+
+
 def _stored(key: Key, name: str) -> Any:
-    return list(key.scopes) if name == "scopes" else getattr(key, name)
+    value = getattr(key, name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _emit_changes(uow: UnitOfWork, key: Key, names: list[str]) -> None:
     if suspended := _suspends(key, names):
-        _emit(uow, KEY_SUSPENDED, key)
+        emit(uow, KEY_SUSPENDED, key)
     if rest := [name for name in names if not (suspended and name == "status")]:
-        _emit(uow, KEY_UPDATED, key, rest)
+        more: dict[str, Any] = {"expires_at": key.expires_at} if "expires_at" in rest else {}
+        emit(uow, KEY_UPDATED, key, changed=rest, **more)
 
 
 def _suspends(key: Key, names: list[str]) -> bool:
     return "status" in names and key.status == "suspended"
 
 
-def _deed(action: str, before: Key | None, after: Key) -> Deed:
-    return Deed(action, "key", after.id, after.name, after.space_id, before=_audited(before) if before else {}, after=_audited(after))
+def deed(action: str, before: Key | None, after: Key, note: Mapping[str, Any] | None = None) -> Deed:
+    """What was done to a key, for the audit."""
+    was = _audited(before) if before else {}
+    return Deed(action, "key", after.id, after.name, after.space_id, before=was, after=_audited(after), note=note or {})
 
 
 def _audited(key: Key) -> dict[str, Any]:
     """The key as the audit compares it: all that may change, and how it is recognised."""
-    fields = {name: getattr(key, name) for name in ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status")}
-    times = {"expires_at": key.expires_at, "revoked_at": key.revoked_at}
+    plain = ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status", "allowed_ips")
+    fields = {name: getattr(key, name) for name in plain}
+    times = {"expires_at": key.expires_at, "revoked_at": key.revoked_at, "rotated_at": key.rotated_at}
     fields |= {name: None if at is None else rfc3339(at) for name, at in times.items()}
     return fields | {"servers": "*" if key.servers is None else key.servers}
 
 
-def _emit(uow: UnitOfWork, name: str, key: Key, changed: list[str] | None = None) -> None:
+def emit(uow: UnitOfWork, name: str, key: Key | Row[Any], **more: Any) -> None:
+    """Tell of a key, with `more` of what `KeyChanged` may hold."""
     data: KeyChanged = {
         "key_id": key.id,
         "name": key.name,
@@ -181,9 +227,7 @@ def _emit(uow: UnitOfWork, name: str, key: Key, changed: list[str] | None = None
         "kind": key.kind,
         "environment": key.environment,
     }
-    if changed:
-        data["changed"] = changed
-    uow.emit(name, space_id=key.space_id, key_id=key.id, data=data)
+    uow.emit(name, space_id=key.space_id, key_id=key.id, data={**data, **more})
 
 
 async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
@@ -197,15 +241,25 @@ async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
     return found
 
 
-async def _expiry_of_maker(uow: UnitOfWork, caller: Caller) -> float | None:
+async def _maker(uow: UnitOfWork, caller: Caller) -> Row[Any] | None:
+    """The row of the caller's own key; None for who has none. Raises KeyRevoked."""
     if not caller.key_id:
         return None
     row = await store.find_key(uow.connection, caller.key_id, caller.space_id)
     if row is None or row.status != "active":
         # Revoked between its admission and this transaction.
         raise KeyRevoked
-    expires_at: float | None = row.expires_at
-    return expires_at
+    return row
+
+
+def _limit_of(maker: Row[Any] | None) -> tuple[str, ...] | None:
+    return None if maker is None or maker.allowed_ips is None else tuple(maker.allowed_ips)
+
+
+def _addresses(maker: Row[Any] | None, wanted: Sequence[str] | None) -> tuple[str, ...] | None:
+    networks = None if wanted is None else read_networks(wanted)
+    require_within(_limit_of(maker), networks)
+    return networks
 
 
 def permitted_scopes(caller: Caller, wanted: Sequence[str]) -> frozenset[str]:
@@ -251,12 +305,18 @@ def _expiry(text: str | None, now: float, limit: float | None) -> float | None:
     return expires_at
 
 
-def _require_as_wide(caller: Caller, key: Key) -> None:
+async def require_wide_caller(uow: UnitOfWork, caller: Caller, key: Key) -> None:
+    """Raise Forbidden when the key is wider than the caller, KeyRevoked when the caller's own is no more."""
+    require_as_wide(caller, await _maker(uow, caller), key)
+
+
+def require_as_wide(caller: Caller, maker: Row[Any] | None, key: Key) -> None:
+    """Raise Forbidden when the key is wider than the caller, whose own row is `maker`."""
     if key.id == caller.key_id:
         return
     wider_scopes = expand_scopes(frozenset(key.scopes)) - caller.scopes
     wider_servers = caller.servers is not None and (key.servers is None or not caller.servers.issuperset(key.servers))
-    if wider_scopes or wider_servers:
+    if wider_scopes or wider_servers or not within(_limit_of(maker), key.allowed_ips):
         raise Forbidden("This key is wider than the one you use", reason="wider_than_caller")
 
 
@@ -272,7 +332,14 @@ def _status_condition(status: StatusFilter | None, now: float) -> Sequence[Colum
     return conditions[status]
 
 
-def _key(row: Row[Any], grants: Mapping[str, Sequence[str]]) -> Key:
+def _key(row: Row[Any], grants: Mapping[str, Sequence[str]], retired: Mapping[str, Sequence[Row[Any]]]) -> Key:
     values = dict(row._mapping)
-    servers = None if values.pop("all_servers") else tuple(grants[row.id])
-    return Key(**{**values, "scopes": tuple(values["scopes"]), "servers": servers})
+    values["servers"] = None if values.pop("all_servers") else tuple(grants[row.id])
+    values["scopes"] = tuple(values["scopes"])
+    values["allowed_ips"] = None if values["allowed_ips"] is None else tuple(values["allowed_ips"])
+    if earlier := retired.get(row.id):
+        newest = earlier[0]
+        values["previous"] = Previous(newest.prefix, newest.valid_until, newest.last_used_at, newest.last_used_ip)
+        last = max((row, *earlier), key=lambda secret: secret.last_used_at or 0.0)
+        values["last_used_at"], values["last_used_ip"] = last.last_used_at, last.last_used_ip
+    return Key(**values)

@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import api_key, key_server, organization, server
+from plughub.db.tables import api_key, key_address, key_server, organization, retired_secret, server
 from plughub.db.unit_of_work import UnitOfWork
 
-_COLUMNS = tuple(column for column in api_key.c if column.name not in ("digest", "pepper_version", "allowed_ips"))
+_HIDDEN = ("digest", "pepper_version", "expiry_told", "rotation_told")
+_COLUMNS = tuple(column for column in api_key.c if column.name not in _HIDDEN)
+_OF_ORGANIZATION = (organization.c.tier, organization.c.operator, organization.c.stdio_allowed)
+# What a secret keeps when it is replaced.
+_RETIRED = ("digest", "pepper_version", "prefix", "last4", "last_used_at", "last_used_ip")
 
 
 async def insert_key(uow: UnitOfWork, values: Mapping[str, Any], servers: Sequence[str] | None) -> None:
@@ -66,7 +70,7 @@ async def list_known_servers(connection: AsyncConnection, space_id: str, server_
 
 
 async def find_by_digest(connection: AsyncConnection, digests: Sequence[bytes]) -> RowMapping | None:
-    """The key behind one of the digests, with what its organisation may do."""
+    """The key whose newest secret has one of the digests, with what its organisation may do."""
     return await _first(connection, _with_organization().where(api_key.c.digest.in_(digests)))
 
 
@@ -75,14 +79,59 @@ async def find_by_id(connection: AsyncConnection, key_id: str, space_id: str) ->
     return await _first(connection, _with_organization().where(api_key.c.id == key_id, api_key.c.space_id == space_id))
 
 
+async def find_by_retired_digest(connection: AsyncConnection, digests: Sequence[bytes]) -> RowMapping | None:
+    """The key that once had a secret with one of the digests; `retired_generation` and `valid_until` are that secret's."""
+    query = _with_organization(retired_secret.c.generation.label("retired_generation"), retired_secret.c.valid_until)
+    query = query.join(retired_secret, retired_secret.c.key_id == api_key.c.id)
+    return await _first(connection, query.where(retired_secret.c.digest.in_(digests)))
+
+
 async def _first(connection: AsyncConnection, query: Select[Any]) -> RowMapping | None:
     found: RowMapping | None = (await connection.execute(query)).mappings().first()
     return found
 
 
-def _with_organization() -> Select[Any]:
-    columns = (organization.c.tier, organization.c.operator, organization.c.stdio_allowed)
-    return select(*_COLUMNS, *columns).join(organization, organization.c.id == api_key.c.organization_id)
+def _with_organization(*more: ColumnElement[Any]) -> Select[Any]:
+    return select(*_COLUMNS, *_OF_ORGANIZATION, *more).join(organization, organization.c.id == api_key.c.organization_id)
+
+
+async def replace_secret(uow: UnitOfWork, key_id: str, generation: int, valid_until: float, values: Mapping[str, Any]) -> bool:
+    """Retire the secret of that generation and put `values` in its place. False when the key was revoked or rotated meanwhile."""
+    here = (api_key.c.id == key_id, api_key.c.generation == generation, api_key.c.status != "revoked")
+    # First of all the row: two rotations at once wait for each other here.
+    taken = await uow.execute(update(api_key).where(*here).values(generation=generation + 1))
+    if not taken.rowcount:
+        return False
+    await end_retired(uow, key_id, generation, valid_until)
+    kept = select(api_key.c.id, literal(generation), literal(valid_until), *(api_key.c[name] for name in _RETIRED))
+    columns = ["key_id", "generation", "valid_until", *_RETIRED]
+    await uow.execute(insert(retired_secret).from_select(columns, kept.where(api_key.c.id == key_id)))
+    await update_key(uow, key_id, {**values, "last_used_at": None, "last_used_ip": None})
+    return True
+
+
+async def end_retired(uow: UnitOfWork, key_id: str, before: int, until: float) -> None:
+    """Secrets from before that generation end at `until` or when they would anyhow."""
+    of_key = (retired_secret.c.key_id == key_id, retired_secret.c.generation < before, retired_secret.c.valid_until > until)
+    await uow.execute(update(retired_secret).where(*of_key).values(valid_until=until))
+
+
+async def list_retired(connection: AsyncConnection, key_ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
+    """The earlier secrets of each key that has any, newest first."""
+    found: dict[str, list[Row[Any]]] = {}
+    if key_ids:
+        columns = [retired_secret.c[name] for name in ("key_id", "prefix", "valid_until", "last_used_at", "last_used_ip")]
+        query = select(*columns).where(retired_secret.c.key_id.in_(key_ids)).order_by(retired_secret.c.generation.desc())
+        for row in await connection.execute(query):
+            found.setdefault(row.key_id, []).append(row)
+    return found
+
+
+async def list_addresses(connection: AsyncConnection, key_id: str) -> Sequence[Row[Any]]:
+    """Where the key was used from, the latest first."""
+    columns: tuple[ColumnElement[Any], ...] = (key_address.c.address, key_address.c.first_seen_at, key_address.c.last_seen_at)
+    query = select(*columns).where(key_address.c.key_id == key_id).order_by(key_address.c.last_seen_at.desc(), key_address.c.address)
+    return (await connection.execute(query)).all()
 
 
 async def _insert_grant(uow: UnitOfWork, key_id: str, servers: Sequence[str] | None) -> None:

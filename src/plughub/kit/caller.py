@@ -60,7 +60,8 @@ class Caller:
     """Made by admission from a credential, once; whatever acts for somebody takes it as an argument.
 
     `scopes` is already expanded: a key with `admin` holds every scope. `servers` is None for "all present and future".
-    `stdio_allowed`: the organisation may register servers that run commands on the host.
+    `stdio_allowed`: the organisation may register servers that run commands on the host. `generation` counts the secrets of a key;
+    `until` is when this one ends by itself (epoch seconds), and `superseded` says that a rotation is the reason.
     """
 
     organization_id: str
@@ -73,6 +74,9 @@ class Caller:
     tier: Tier
     operator: bool
     stdio_allowed: bool
+    generation: int = 0
+    until: float | None = None
+    superseded: bool = False
 
     def require(self, scope: str) -> None:
         """Raise Forbidden naming the scope that is missing."""
