@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from plughub.api import (
+    admin_organizations,
     client_files,
     contents,
     keys,
@@ -28,7 +29,7 @@ from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
-from plughub.cluster.limits import InProcessLimits
+from plughub.cluster.forms import make_limits
 from plughub.data_dir import Secrets
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
@@ -48,6 +49,7 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.jobs import prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
@@ -118,6 +120,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *logs.ROUTES,
+        *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,
@@ -166,7 +169,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
-    limits = InProcessLimits(clock, settings.cache_entries)
+    alarms = UsageAlarms(database)
+    limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
@@ -183,6 +187,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         board=board,
         logs=lines,
         limits=limits,
+        alarms=alarms,
         admission=Admission(settings, key_directory, limits, clock),
         pool=pool,
         exchange=exchange,
@@ -200,6 +205,10 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.writer.aclose)
     await hub.follower.start()
     stack.push_async_callback(hub.follower.aclose)
+    hub.alarms.start()
+    stack.push_async_callback(hub.alarms.aclose)
+    await hub.limits.start()
+    stack.push_async_callback(hub.limits.aclose)
     wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()

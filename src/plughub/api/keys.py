@@ -134,6 +134,7 @@ def shown(key: Key, now: float) -> dict[str, Any]:
         "scopes": list(key.scopes),
         "servers": "*" if key.servers is None else list(key.servers),
         "labels": key.labels,
+        "rate_limit": key.rate_limit,
         "status": _status(key, now),
         "created_at": rfc3339(key.created_at),
         "expires_at": _time(key.expires_at),

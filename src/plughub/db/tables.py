@@ -75,6 +75,10 @@ organization = Table(
     _flag("operator"),
     _flag("stdio_allowed"),
     _time("created_at"),
+    # Numbers of the organisation's own, in the place of its tier's; null: the tier's.
+    Column("hourly_limit", Integer, nullable=True),
+    Column("burst_limit", Integer, nullable=True),
+    Column("concurrency_limit", Integer, nullable=True),
     UniqueConstraint("slug"),
 )
 
@@ -177,6 +181,8 @@ api_key = Table(
     _time("created_at"),
     _id("created_by", nullable=True),
     _time("revoked_at", nullable=True),
+    # What the key alone may use, `{hourly?, burst?, concurrency?}`; null: what its organisation may.
+    Column("rate_limit", JSON(none_as_null=True), nullable=True),
     UniqueConstraint("digest"),
     Index(None, "space_id"),
     Index(None, "organization_id"),

@@ -13,7 +13,7 @@ from plughub.keys import store
 from plughub.keys.schemas import Status
 from plughub.keys.secret import parse
 from plughub.keys.service import Peppers
-from plughub.kit.caller import TIERS, Caller, expand_scopes
+from plughub.kit.caller import Caller, expand_scopes, narrowed, tier_with
 from plughub.kit.crypto import keyed_digest
 from plughub.settings import Settings
 
@@ -85,6 +85,8 @@ class KeyDirectory:
             servers = None
             if not row["all_servers"]:
                 servers = frozenset((await store.list_grants(connection, [row["id"]]))[row["id"]])
+        tier = tier_with(row["tier"], row["hourly_limit"], row["burst_limit"], row["concurrency_limit"])
+        own = row["rate_limit"]
         caller = Caller(
             organization_id=row["organization_id"],
             space_id=row["space_id"],
@@ -93,9 +95,10 @@ class KeyDirectory:
             kind=row["kind"],
             scopes=expand_scopes(frozenset(row["scopes"])),
             servers=servers,
-            tier=TIERS[row["tier"]],
+            tier=tier,
             operator=row["operator"],
             stdio_allowed=row["operator"] or row["stdio_allowed"] or row["organization_id"] in self._stdio_organizations,
+            key_limit=None if own is None else narrowed(tier, own.get("hourly"), own.get("burst"), own.get("concurrency")),
         )
         return KeyEntry(row["id"], row["status"], row["expires_at"], caller)
 

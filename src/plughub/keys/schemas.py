@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from plughub.kit.caller import SCOPES, Environment, KeyKind
+from plughub.kit.caller import NUMBERS, SCOPES, Environment, KeyKind
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Description = Annotated[str, StringConstraints(max_length=1000)]
@@ -17,6 +17,16 @@ Labels = Annotated[
     Field(max_length=50),
 ]
 Status = Literal["active", "suspended", "revoked"]
+
+
+class RateLimit(BaseModel):
+    """What a key alone may use: calls an hour, in a burst, at once; what is left out is its organisation's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    hourly: int | None = Field(None, ge=1, le=NUMBERS["hourly"])
+    burst: int | None = Field(None, ge=1, le=NUMBERS["burst"])
+    concurrency: int | None = Field(None, ge=1, le=NUMBERS["concurrency"])
 
 
 class KeyCreate(BaseModel):
@@ -32,10 +42,11 @@ class KeyCreate(BaseModel):
     scopes: Scopes | None = None
     servers: Literal["*"] | ServerIds | None = None
     labels: Labels | None = None
+    rate_limit: RateLimit | None = Field(None, validation_alias=AliasChoices("rate_limit", "rateLimit"))
 
 
 class KeyUpdate(BaseModel):
-    """`PATCH /api/auth/keys/{id}`: what is not given stays. `expires_at: null` = never."""
+    """`PATCH /api/auth/keys/{id}`: what is not given stays. `expires_at: null` = never; `rate_limit: null` = its organisation's alone."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -45,12 +56,13 @@ class KeyUpdate(BaseModel):
     scopes: Scopes | None = None
     servers: Literal["*"] | ServerIds | None = None
     labels: Labels | None = None
+    rate_limit: RateLimit | None = Field(None, validation_alias=AliasChoices("rate_limit", "rateLimit"))
     status: Literal["active", "suspended"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key without its secret. `servers` is None for all present and future ones."""
+    """An API key without its secret. `servers` is None for all present and future ones; `rate_limit` for no limit of its own."""
 
     id: str
     organization_id: str
@@ -69,3 +81,4 @@ class Key:
     created_at: float
     created_by: str | None
     revoked_at: float | None
+    rate_limit: dict[str, int] | None

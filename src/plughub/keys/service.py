@@ -11,9 +11,9 @@ from plughub.db.tables import api_key, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, KeyChanged
 from plughub.keys import store
-from plughub.keys.schemas import Key, KeyCreate, KeyUpdate
+from plughub.keys.schemas import Key, KeyCreate, KeyUpdate, RateLimit
 from plughub.keys.secret import PREFIX_LENGTH, generate
-from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
+from plughub.kit.caller import DEFAULT_SCOPES, NUMBERS, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339
 from plughub.kit.crypto import keyed_digest
 from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
@@ -70,6 +70,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         created_at=now,
         created_by=caller.key_id or None,
         revoked_at=None,
+        rate_limit=_rate_limit(caller, body.rate_limit),
     )
     values = {name: getattr(key, name) for name in Key.__slots__ if name != "servers"}
     values["scopes"] = list(key.scopes)
@@ -115,6 +116,8 @@ async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpda
         values["expires_at"] = _expiry(body.expires_at, uow.clock.time(), await _expiry_of_maker(uow, caller))
     if body.scopes is not None:
         values["scopes"] = sorted(permitted_scopes(caller, body.scopes))
+    if "rate_limit" in given:
+        values["rate_limit"] = _rate_limit(caller, body.rate_limit)
     if body.status is not None:
         values["status"] = body.status
     changed = {name: value for name, value in values.items() if value != _stored(key, name)}
@@ -231,12 +234,29 @@ def _expiry(text: str | None, now: float, limit: float | None) -> float | None:
     return expires_at
 
 
+def _rate_limit(caller: Caller, wanted: RateLimit | None) -> dict[str, int] | None:
+    """What to keep of the key's own numbers. Without some of them the maker's hold. Raises Invalid beyond what the organisation may
+    use, Forbidden beyond what the maker's own limit is."""
+    given = {} if wanted is None else wanted.model_dump(exclude_none=True)
+    for name, number in given.items():
+        most = getattr(caller.tier, name)
+        if number > most:
+            raise Invalid(f"rate_limit.{name}", f"The 'rate_limit.{name}' must be at most {most}, what the organisation may use", number)
+        if caller.key_limit is not None and number > getattr(caller.key_limit, name):
+            raise Forbidden("A key cannot make keys with a wider limit than its own", reason="wider_than_maker")
+    if caller.key_limit is not None:
+        given = {name: given.get(name, getattr(caller.key_limit, name)) for name in NUMBERS}
+    return given or None
+
+
 def _require_as_wide(caller: Caller, key: Key) -> None:
     if key.id == caller.key_id:
         return
     wider_scopes = expand_scopes(frozenset(key.scopes)) - caller.scopes
     wider_servers = caller.servers is not None and (key.servers is None or not caller.servers.issuperset(key.servers))
-    if wider_scopes or wider_servers:
+    own, its = caller.key_limit, key.rate_limit or {}
+    wider_limit = own is not None and any(its.get(name, NUMBERS[name]) > getattr(own, name) for name in NUMBERS)
+    if wider_scopes or wider_servers or wider_limit:
         raise Forbidden("This key is wider than the one you use", reason="wider_than_caller")
 
 

@@ -73,6 +73,9 @@ async def find_by_digest(connection: AsyncConnection, digests: Sequence[bytes]) 
             organization.c.tier,
             organization.c.operator,
             organization.c.stdio_allowed,
+            organization.c.hourly_limit,
+            organization.c.burst_limit,
+            organization.c.concurrency_limit,
         )
         .join(organization, organization.c.id == api_key.c.organization_id)
         .where(api_key.c.digest.in_(digests))

@@ -141,8 +141,8 @@ class McpDoor:
         method = method_of(request, view, talk)
         if method.rests:
             return await self._rest(view, talk, outlet, method)
-        if method.cost:
-            self._hub.admission.charge(request, talk.caller, method.cost)
+        if method.cost and not self._hub.admission.charge_at_once(request, talk.caller, method.cost):
+            await self._hub.admission.charge(request, talk.caller, method.cost)
         # To older clients a broken connection is not a cancellation (MCP 2025-11-25 "Cancellation"): a notification is.
         work = outlet.run(method.handler(view, talk), leaving_cancels=message.modern)
         return await cancellable(talk.session, message.id, work)
@@ -150,7 +150,7 @@ class McpDoor:
     async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
         """A stream until its client leaves. Whatever else ends it, it ends in good order."""
         require_event_stream(talk.request)
-        self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
+        await self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
         outlet.rest()
         try:
             return await outlet.run(method.handler(view, talk), leaving_cancels=True)
@@ -170,7 +170,7 @@ class McpDoor:
         caller.require("execute:tools")
         session = self._sessions.get(caller, session_id, view.door)
         stream, after = _stream_of(session, request.headers.get(b"last-event-id", b"").decode("latin-1"))
-        self._hub.admission.admit_stream(request, caller, 1)
+        await self._hub.admission.admit_stream(request, caller, 1)
         outlet = Outlet(request, self._hub.streams)
         outlet.rest()
         try:
