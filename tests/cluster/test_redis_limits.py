@@ -42,7 +42,7 @@ class InRedis(AgainstTheLog):
 
 
 TestAgainstTheLog: Any = pytest.mark.requirement("limits.hourly", "limits.burst", "limits.concurrency", "limits.refusal")(InRedis.TestCase)
-TestAgainstTheLog.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAgainstTheLog.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 @asynccontextmanager

@@ -89,8 +89,8 @@ class RedisMeter:
         self._hourly, self._reset, self._burst, self._ahead_us, self._running = (int(number) for number in state[:5])
 
     def ended(self) -> None:
-        """A place was given back."""
-        self._running -= 1
+        """A place was given back; it may have run out before."""
+        self._running = max(0, self._running - 1)
 
     def left(self) -> Left:
         """See `Meter`."""
