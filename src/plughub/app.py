@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from plughub.api import (
     access,
+    admin_organizations,
     audit,
     client_files,
     contents,
@@ -30,7 +31,7 @@ from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
-from plughub.cluster.limits import InProcessLimits
+from plughub.cluster.forms import make_limits
 from plughub.data_dir import Secrets
 from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
@@ -52,6 +53,7 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.jobs import announce_keys, prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
@@ -128,6 +130,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *logs.ROUTES,
         *audit.ROUTES,
         *access.ROUTES,
+        *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,
@@ -178,7 +181,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     uses = KeyUses(database, settings.cache_entries)
-    limits = InProcessLimits(clock, settings.cache_entries)
+    alarms = UsageAlarms(database)
+    limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
@@ -196,6 +200,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         board=board,
         logs=lines,
         limits=limits,
+        alarms=alarms,
         admission=Admission(settings, key_directory, limits, clock, uses),
         pool=pool,
         exchange=exchange,
@@ -214,6 +219,10 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.uses.aclose)
     await hub.follower.start()
     stack.push_async_callback(hub.follower.aclose)
+    hub.alarms.start()
+    stack.push_async_callback(hub.alarms.aclose)
+    await hub.limits.start()
+    stack.push_async_callback(hub.limits.aclose)
     wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()

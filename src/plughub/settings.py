@@ -33,6 +33,11 @@ class Settings(BaseModel):
     port: int = Field(12005, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     data_dir: Path = Field(Path("data"), description="Where the embedded database, the secrets and the server logs live")
     database_url: str = Field("", description="`postgresql://…`; empty = SQLite in the data directory")
+    redis_url: str = Field(
+        "",
+        pattern=r"^((rediss?|unix)://.+)?$",
+        description="`redis://…`, `rediss://…` or `unix://…`: limits are counted there for all processes; empty = each process alone",
+    )
     secrets_file: Path | None = Field(
         None, description="The hub's own keys; default `secrets.json` in the data directory. Processes that share a database share it"
     )

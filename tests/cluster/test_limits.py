@@ -1,20 +1,20 @@
 """Admission against an exact log: what was admitted, to the second, and what the three limits make of it."""
 
 import re
+import subprocess
+import sys
 from math import ceil
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from plughub.cluster.limits import AddressLimits, InProcessLimits
 from plughub.cluster.limits import InProcessMeter as Meter
 from plughub.kit.caller import TIERS, Tier
 from plughub.kit.errors import RateLimited
+from tests.cluster.oracle import SMALL, AgainstTheLog
 from tests.conftest import FakeClock
-
-SMALL = Tier("small", hourly=20, burst=5, concurrency=3)
 
 
 def admitted(meter: Meter, cost: int = 1) -> bool:
@@ -30,81 +30,11 @@ def header(limits: InProcessLimits | Meter, name: bytes, subject: str = "org", t
     return dict(headers)[name].decode()
 
 
-class AgainstTheLog(RuleBasedStateMachine):
-    """Admits, releases and lets time pass; an exact log of the admissions is the oracle."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = FakeClock()
-        self.clock.now += 17.3
-        self.limits = InProcessLimits(self.clock, 100)
-        self.log: list[tuple[float, int]] = []
-        self.held: list[Meter] = []
-
-    @rule(cost=st.sampled_from([1, 1, 1, 2, 4]), keep=st.booleans())
-    def call(self, cost: int, keep: bool) -> None:
-        before = self.limits.peek("org", SMALL).left()
-        try:
-            lease = self.limits.admit("org", SMALL, cost)
-        except RateLimited as refused:
-            assert self.limits.peek("org", SMALL).left() == before, "a refusal spends nothing"
-            self._refused(refused, cost)
-            return
-        self.log.append((self.clock.now, cost))
-        if keep:
-            self.held.append(lease)
-        else:
-            lease.release()
-        assert self.limits.peek("org", SMALL).left().hourly == before.hourly - cost
-        assert before.burst - cost - 1 <= self.limits.peek("org", SMALL).left().burst <= before.burst - cost + 1
-
-    def _refused(self, refused: RateLimited, cost: int) -> None:
-        now, details = self.clock.now, refused.details
-        assert details["retry_after"] == int(refused.headers["retry-after"]) >= 1
-        # Room by the exact log, with the one cell (a minute) that the rolling hour may be early, means no refusal.
-        hour = sum(c for at, c in self.log if at > now - 3600 - 60) + cost > SMALL.hourly
-        busy = len(self.held) >= SMALL.concurrency
-        spent, last = 0.0, 0.0
-        for at, c in self.log:  # a leaking bucket of `burst`, refilled at burst / 60 s
-            spent = max(0.0, spent - (at - last) * SMALL.burst / 60) + c
-            last = at
-        burst = max(0.0, spent - (now - last) * SMALL.burst / 60) + cost > SMALL.burst - 1e-6
-        assert {"hourly": hour, "concurrency": busy, "burst": burst}[details["policy"]], (details, hour, busy, burst)
-        self._waits_honestly(int(details["retry_after"]), cost)
-
-    def _waits_honestly(self, seconds: int, cost: int) -> None:
-        """Whoever waits that long, alone, is let in (once the calls that run have ended)."""
-        for lease in self.held:
-            lease.release()
-        self.held.clear()
-        self.clock.advance(seconds)
-        self.limits.admit("org", SMALL, cost).release()
-        self.log.append((self.clock.now, cost))
-
-    @precondition(lambda self: self.held)
-    @rule()
-    def end_a_call(self) -> None:
-        self.held.pop().release()
-
-    @rule(seconds=st.sampled_from([0.0, 0.001, 1.0, 7.77, 12.0, 59.9, 60.0, 600.0, 3541.0, 3600.0, 4000.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    @invariant()
-    def never_over_a_limit(self) -> None:
-        now = self.clock.now
-        for start, _ in self.log:
-            assert sum(c for at, c in self.log if start <= at < start + 3600) <= SMALL.hourly
-        assert len(self.held) <= SMALL.concurrency
-        left = self.limits.peek("org", SMALL).left()
-        assert left.concurrency == SMALL.concurrency - len(self.held)
-        exact = SMALL.hourly - sum(c for at, c in self.log if at > now - 3600)
-        careful = SMALL.hourly - sum(c for at, c in self.log if at > now - 3660)
-        assert careful <= left.hourly <= exact
-        self.log = [(at, c) for at, c in self.log if at > now - 8000]
+class InProcess(AgainstTheLog):
+    made = staticmethod(lambda clock: InProcessLimits(clock, 100))
 
 
-TestAgainstTheLog = pytest.mark.requirement("limits.hourly", "limits.concurrency", "limits.burst", "limits.refusal")(AgainstTheLog.TestCase)
+TestAgainstTheLog = pytest.mark.requirement("limits.hourly", "limits.concurrency", "limits.burst", "limits.refusal")(InProcess.TestCase)
 TestAgainstTheLog.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
@@ -310,3 +240,98 @@ def test_streams_have_places_of_their_own_ten_times_the_concurrency(clock: FakeC
     with pytest.raises(RateLimited):
         limits.open_stream("a", tier)
     assert limits.peek("a", tier).left().concurrency == 2 and not limits.peek("a", tier).idle
+
+
+@pytest.mark.requirement("keys.rate-overrides", "limits.refusal")
+def test_a_key_beside_its_organisation_is_all_or_nothing_and_the_longer_wait_is_told(clock: FakeClock) -> None:
+    limits, own = InProcessLimits(clock, 100), ("key:k", Tier("key", hourly=4, burst=2, concurrency=1))
+    lease = limits.admit("org", SMALL, own=own)
+    with pytest.raises(RateLimited) as refused:
+        limits.admit("org", SMALL, own=own)
+    assert refused.value.details == {"policy": "concurrency", "limit": 1, "retry_after": 1}
+    lease.release()
+    lease.release()
+    left = limits.peek("org", SMALL, own).left()
+    assert left.own is not None
+    assert (left.hourly, left.concurrency, left.own.hourly, left.own.concurrency) == (19, 3, 3, 1)
+    limits.admit("org", SMALL, own=own).release()
+    for cost, policy, wait_s in ((1, "burst", 30), (3, "hourly", 3660)):
+        before = limits.peek("org", SMALL, own).left()
+        with pytest.raises(RateLimited) as refused:
+            limits.admit("org", SMALL, cost, own)
+        assert (refused.value.details["policy"], refused.value.details["retry_after"]) == (policy, pytest.approx(wait_s, abs=1))
+        assert limits.peek("org", SMALL, own).left() == before
+    clock.advance(30.1)
+    limits.admit("org", SMALL, own=own).release()
+    for _ in range(2):
+        limits.admit("org", SMALL).release()
+    with pytest.raises(RateLimited) as refused:
+        limits.admit("org", SMALL, 4, own)
+    assert refused.value.details["limit"] == 4, "the hour of the key lasts longer than the burst of the organisation"
+
+
+def test_the_headers_of_a_key_are_of_what_has_less_of_its_hour_left(clock: FakeClock) -> None:
+    limits, own = InProcessLimits(clock, 100), ("key:k", Tier("key", hourly=15, burst=100, concurrency=3))
+    large = Tier("large", hourly=20, burst=100, concurrency=3)
+    for count in range(1, 4):
+        limits.admit("org", large, own=own).release()
+        headers = dict(limits.peek("org", large, own).headers())
+        assert (headers[b"x-ratelimit-limit"], headers[b"x-ratelimit-remaining"]) == (b"15", b"%d" % (15 - count))
+    limits.admit("org", large, 10).release()
+    headers = dict(limits.peek("org", large, own).headers())
+    assert (headers[b"x-ratelimit-limit"], headers[b"x-ratelimit-remaining"]) == (b"20", b"7")
+
+
+@pytest.mark.requirement("limits.stream-cap", "limits.refusal")
+def test_a_stream_that_is_refused_by_the_hour_holds_no_place_and_one_of_a_key_holds_both(clock: FakeClock) -> None:
+    limits, tier = InProcessLimits(clock, 100), Tier("t", hourly=3, burst=100, concurrency=2)
+    own = ("key:k", Tier("key", hourly=3, burst=100, concurrency=1))
+    place = limits.open_stream("org", tier, 3, own)
+    with pytest.raises(RateLimited) as refused:
+        limits.open_stream("org", tier, 1)
+    assert refused.value.details["policy"] == "hourly"
+    assert (limits.meters()["org"].streams, limits.meters()["key:k"].streams) == (1, 1)
+    places = [limits.open_stream("org", tier, 0, own) for _ in range(9)]
+    with pytest.raises(RateLimited) as refused:
+        limits.open_stream("org", tier, 0, own)
+    assert refused.value.details == {"policy": "streams", "limit": 10, "retry_after": 1}
+    for each in (place, *places):
+        each.release()
+    assert (limits.meters()["org"].streams, limits.meters()["key:k"].streams) == (0, 0)
+
+
+@pytest.mark.requirement("limits.alarms")
+@given(st.lists(st.tuples(st.sampled_from([0.0, 30.0, 700.0, 3600.0]), st.integers(1, 4)), max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_an_alarm_goes_off_when_it_is_reached_and_at_most_once_an_hour(steps: list[tuple[float, int]]) -> None:
+    clock, told = FakeClock(), list[tuple[float, int]]()
+    limits = InProcessLimits(clock, 10, lambda _, percent, tier: told.append((clock.now, percent)))
+    tier = Tier("t", hourly=10, burst=1000, concurrency=1)
+    for gap, cost in steps:
+        clock.advance(gap)
+        try:
+            limits.admit("org", tier, cost).release()
+        except RateLimited:
+            pass
+        used = 10 - limits.peek("org", tier).left().hourly
+        for percent in (80, 100):
+            lately = [at for at, what in told if what == percent and at > clock.now - 3660]
+            assert lately or used * 10 < percent
+            assert len([at for at in lately if at > clock.now - 3540]) <= 1
+
+
+def test_a_key_and_a_hub_without_an_ear_raise_no_alarm(clock: FakeClock) -> None:
+    told: list[str] = []
+    limits = InProcessLimits(clock, 10, lambda subject, percent, tier: told.append(f"{subject} {percent} {tier.name}"))
+    own = ("key:k", Tier("key", hourly=1, burst=5, concurrency=1))
+    limits.admit("org", SMALL, own=own).release()
+    InProcessLimits(clock, 10).admit("org", Tier("t", 1, 1, 1)).release()
+    assert told == []
+    limits.admit("org", Tier("t", 2, 10, 10)).release()
+    assert told == ["org 80 t", "org 100 t"]
+
+
+def test_a_hub_without_redis_never_loads_its_client() -> None:
+    code = "import sys, plughub.app; print([name for name in sys.modules if name.partition('.')[0] == 'redis'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -28,6 +28,7 @@ _FORMS = {
     "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "mcp_id": r"mcp_[0-9A-Za-z]{22}",
     "key_id": r"key_[0-9A-Za-z]{22}",
+    "org_id": r"org_[0-9A-Za-z]{22}",
     "request_id": r"req_[0-9A-Za-z]{22}",
     "api_key": r"(pk|sk)_(live|test)_ph_[0-9A-Za-z]{38}",
     "digits": r"\d+",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.kit.caller import OPERATOR
 from tests.contract.cases import CASES, Json, render
 from tests.walks.rows import (
     BODY_KINDS,
@@ -47,6 +48,7 @@ _MISSING = {
     "project": ("NOT_FOUND", "Project not found", "", ""),
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
+    "organization": ("NOT_FOUND", "Organization not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {
@@ -89,6 +91,8 @@ def implied(row: Route) -> set[int]:
 
 def limited(row: Route) -> bool:
     """Whether a limit that is used up refuses the row. Rows of sessions count nothing, or what the session does."""
+    if row.scope == OPERATOR:  # its organisation is refused before it is counted
+        return False
     return bool(row.cost) or (row.door == "mcp" and without_session(row) is None)
 
 
@@ -140,7 +144,10 @@ def _callers(row: Route) -> Iterator[Json]:
     if row.scope != PUBLIC:
         challenge = {"www-authenticate": {"$match": "^Bearer "}}
         yield _case(row, "no key", "none", asked(row, "missing"), refusal(row, 401, _UNAUTHORIZED, {}, challenge))
-    if row.scope not in (PUBLIC, AUTHENTICATED):
+    if row.scope == OPERATOR:
+        answer = refusal(row, 403, _FORBIDDEN, {"reason": "operator_only"}, _COUNTERS)
+        yield _case(row, "a key that is not the operator's", "stranger", asked(row, "missing"), answer)
+    elif row.scope not in (PUBLIC, AUTHENTICATED):
         challenge = {"www-authenticate": {"$match": f'error="insufficient_scope", (.+, )?scope="{row.scope}"'}}
         answer = refusal(row, 403, _FORBIDDEN, {"required_scope": row.scope}, challenge | _COUNTERS)
         yield _case(row, "a key without the scope", f"without {row.scope}", asked(row, "missing"), answer)

@@ -13,6 +13,7 @@ from tests.serving import RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed
 
 _WITHOUT = "without "
+_MISSING = ("server", "mcp", "key", "request", "project", "profile", "slug", "organization")
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -96,11 +97,13 @@ class World:
         """What stands for the names; unknown ones are left as they are."""
         known = dict(self.fixed)
         missing = Things.missing()
-        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key", "request", "project", "profile", "slug")}
+        known |= {f"missing_{kind}": missing.of(kind) for kind in _MISSING}
         for prefix, body in _CONFIGS.items():
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})
                 known |= {f"{prefix}_server": made.json()["uuid"], f"{prefix}_mcp": public_id("mcp", made.json()["uuid"])}
+        if "new_organization" in names:
+            known["new_organization"] = public_id("org", (await self.served.organization("New", "free")).id)
         if {"new_key", "new_token"} & names:
             made = (await self.served.call("POST", "/api/auth/keys", {"name": "New"})).json()
             known |= {"new_key": made["id"], "new_token": made["key"]}

@@ -139,6 +139,17 @@ async def test_process_that_has_not_polled_for_a_second_does_not_trust_its_memor
     assert follower.trusted()
 
 
+async def test_a_process_knows_how_many_are_alive(two: Two) -> None:
+    one, first, _, second = two
+    if one.kind == "sqlite":
+        return
+    await first.poll()
+    assert first.live_processes == second.live_processes == 2
+    await second.aclose()
+    await first.poll()
+    assert first.live_processes == 1
+
+
 async def test_process_that_has_never_polled_does_not_trust_its_memory(database: Database) -> None:
     assert Follower(database).trusted() is (database.kind == "sqlite")
 

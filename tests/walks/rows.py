@@ -15,6 +15,7 @@ from plughub.data_dir import Secrets
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
 from plughub.door.shapes import RpcError
 from plughub.keys.service import Peppers
+from plughub.kit.caller import OPERATOR
 from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, public_id
@@ -25,7 +26,10 @@ _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
 DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
-SCOPED = tuple(row for row in CLOSED if row.scope != AUTHENTICATED)
+OPERATORS = tuple(row for row in CLOSED if row.scope == OPERATOR)
+SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, OPERATOR))
+# What everybody with the right key may ask.
+OPEN = tuple(row for row in CLOSED if row.scope != OPERATOR)
 # The members of a path, and the members of a body that name something of the caller's.
 PATH_KINDS = {
     "uuid": "server",
@@ -36,6 +40,7 @@ PATH_KINDS = {
     "project_uuid": "project",
     "profile_uuid": "profile",
     "profile_slug": "slug",
+    "organization_id": "organization",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -54,8 +59,8 @@ def name(row: Route) -> str:
 
 @dataclass
 class Things:
-    """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, and the
-    profile's slug; real or not."""
+    """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
+    profile's slug, and the id of an organisation; real or not."""
 
     server: str
     key: str
@@ -63,6 +68,7 @@ class Things:
     project: str = field(default_factory=new_id)
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
+    organization: str = field(default_factory=lambda: public_id("org", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -76,13 +82,14 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project and a profile that are real, as its server and key are already; the server is put in."""
+    """`things` with a project, a profile and an organisation that are real, as its server and key are already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug)
+    organization = public_id("org", (await served.organization(name)).id)
+    return replace(things, project=project, profile=profile, slug=slug, organization=organization)
 
 
 def has_id(row: Route) -> bool:

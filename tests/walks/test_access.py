@@ -11,6 +11,8 @@ from plughub.kit.caller import SCOPES
 from tests.serving import Served
 from tests.walks.rows import (
     CLOSED,
+    OPEN,
+    OPERATORS,
     ROWS,
     SCOPED,
     Things,
@@ -140,7 +142,7 @@ async def test_without_the_scope_every_route_is_a_403_that_names_it(served: Serv
 
 
 @pytest.mark.requirement("routes.walk-callers", "routes.foreign-is-missing", "keys.environments-apart")
-@pytest.mark.parametrize("row", [row for row in CLOSED if has_id(row)], ids=name)
+@pytest.mark.parametrize("row", [row for row in OPEN if has_id(row)], ids=name)
 async def test_what_is_foreign_looks_missing_to_the_byte(served: Served, people: People, row: Route) -> None:
     for key in (people.stranger, people.test):
         foreign = await ask(served, row, people.things, key=key)
@@ -163,7 +165,7 @@ async def test_no_answer_holds_anything_foreign(served: Served, people: People, 
 
 @pytest.mark.requirement("keys.grant-excludes-answers-403")
 @pytest.mark.parametrize(
-    "row", [row for row in CLOSED if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)} and row not in PLACES], ids=name
+    "row", [row for row in OPEN if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)} and row not in PLACES], ids=name
 )
 async def test_a_server_outside_the_grant_is_a_403(served: Served, people: People, row: Route) -> None:
     answer = await ask(served, row, people.things, key=people.listed)
@@ -189,7 +191,7 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
 
 
 @pytest.mark.requirement("routes.walk-callers")
-@pytest.mark.parametrize("row", CLOSED, ids=name)
+@pytest.mark.parametrize("row", OPEN, ids=name)
 async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
     """Else the walk would prove nothing."""
     if row.method == "DELETE":
@@ -201,8 +203,29 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
 
+@pytest.mark.requirement("routes.walk-callers", "organizations.operator-alone")
+@pytest.mark.parametrize("row", OPERATORS, ids=name)
+async def test_what_is_the_operators_is_a_403_to_everybody_else_whether_it_exists_or_not(
+    served: Served, people: People, row: Route
+) -> None:
+    operator = await served.operator()
+    without_admin = await served.key_of(operator, scopes=sorted(SCOPES - {"admin"}))
+    refused = [(key, "operator_only") for key in (people.owner, people.test, people.stranger, people.listed, without_admin)]
+    refused.append((await served.key_of(operator, "test"), "live_only"))
+    for key, reason in refused:
+        for things in (people.things, Things.missing()):
+            answer = await ask(served, row, things, key=key)
+            assert answer.status_code == 403
+            assert answer.json()["error"]["details"]["reason"] == reason
+            assert CANARY not in answer.text
+            check_error(row, answer)
+    if has_id(row):
+        assert (await ask(served, row, Things.missing())).status_code == 404
+    assert (await ask(served, row, people.things)).status_code in (200, 201)
+
+
 def test_every_row_has_a_scope_and_is_walked() -> None:
-    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated"}
+    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "operator"}
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
         "GET /health",
         "GET /ready",

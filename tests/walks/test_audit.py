@@ -57,7 +57,7 @@ async def test_every_refused_request_for_a_scope_leaves_a_row(lite: Served, row:
 async def test_the_chain_of_all_that_fits(lite: Served) -> None:
     chain = lite.database.chain
     assert chain is not None
-    assert [verdict.reason for verdict in [one async for one in verify(lite.database, chain)]] == [None]
+    assert {verdict.reason async for verdict in verify(lite.database, chain)} == {None}
 
 
 def test_the_walk_is_of_all_rows_that_write() -> None:

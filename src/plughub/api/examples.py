@@ -58,6 +58,8 @@ BODIES: Mapping[str, Any] = {
     "PUT /api/profiles/{profile_uuid}/servers/{server_uuid}": {
         "tools": {"get_weather": {"name": "weather", "description": "The weather now"}}
     },
+    "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
+    "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
     "POST /mcp": _LIST_TOOLS,
     "POST /mcp/{profile_slug}": _LIST_TOOLS,
     "POST /servers/{uuid}/mcp": _LIST_TOOLS,

@@ -173,6 +173,7 @@ def shown(key: Key, now: float) -> dict[str, Any]:
         "servers": "*" if key.servers is None else list(key.servers),
         "allowed_ips": None if key.allowed_ips is None else list(key.allowed_ips),
         "labels": key.labels,
+        "rate_limit": key.rate_limit,
         "status": _status(key, now),
         "created_at": rfc3339(key.created_at),
         "expires_at": _time(key.expires_at),

@@ -211,6 +211,7 @@ class KeyOut(Shape):
     servers: Literal["*"] | list[str]
     allowed_ips: list[str] | None
     labels: dict[str, str]
+    rate_limit: dict[Literal["hourly", "burst", "concurrency"], int] | None
     status: Literal["active", "suspended", "revoked", "expired"]
     created_at: str
     expires_at: str | None
@@ -407,13 +408,34 @@ class V1KeyCreated(V1Key):
     key: str
 
 
-class RateLimitOut(Shape):
-    """What is left of each limit; asking is free."""
+class HourOut(Shape):
+    """`reset`: the epoch second when `remaining` next grows."""
+
+    limit: int
+    remaining: int
+    reset: int
+
+
+class RemainingOut(Shape):
+    """What is left of a limit."""
+
+    limit: int
+    remaining: int
+
+
+class KeyLimitsOut(Shape):
+    """What is left of the key's own limit."""
+
+    hourly: HourOut
+    burst: RemainingOut
+    concurrency: RemainingOut
+
+
+class RateLimitOut(KeyLimitsOut):
+    """What is left of each limit of the organisation, and of the key's own when it has one; asking is free."""
 
     tier: str
-    hourly: dict[str, int]
-    burst: dict[str, int]
-    concurrency: dict[str, int]
+    key: KeyLimitsOut | None
 
 
 class HealthOut(Shape):

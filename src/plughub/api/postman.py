@@ -27,6 +27,7 @@ VARIABLES = (
     "profile_slug",
     "key_id",
     "request_id",
+    "organization_id",
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
@@ -62,6 +63,7 @@ _KEPT = {
     "GET /api/profiles": ('pm.collectionVariables.set("profile_slug", pm.response.json().profiles[0].slug);',),
     "POST /api/profiles": ('pm.collectionVariables.set("profile_uuid", pm.response.json().uuid);',),
     "POST /api/auth/keys": ('pm.collectionVariables.set("key_id", pm.response.json().id);',),
+    "POST /api/admin/organizations": ('pm.collectionVariables.set("organization_id", pm.response.json().id);',),
     "POST /v1/api-keys": ('pm.collectionVariables.set("key_id", pm.response.json().data.id);',),
 }
 

@@ -13,8 +13,10 @@ from plughub import __version__
 from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, door_request
 from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata
 from plughub.api.reply import reply
+from plughub.cluster.limits import Left
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
-from plughub.kit.caller import DEFAULT_SCOPES
+from plughub.gateway.admission import counted
+from plughub.kit.caller import DEFAULT_SCOPES, Tier
 from plughub.kit.errors import Forbidden, Unavailable
 
 # Behind a proxy of the same host every client would look like loopback.
@@ -53,16 +55,18 @@ async def metrics(request: Request, hub: HubDep) -> Response:
 
 async def rate_limit(caller: CallerDep, hub: HubDep) -> Response:
     """What is left; this call counts nothing."""
-    tier = caller.tier
-    left = hub.admission.left(caller)
-    return reply(
-        {
-            "tier": tier.name,
-            "hourly": {"limit": tier.hourly, "remaining": left.hourly, "reset": left.reset},
-            "burst": {"limit": tier.burst, "remaining": left.burst},
-            "concurrency": {"limit": tier.concurrency, "remaining": left.concurrency},
-        }
-    )
+    left, own = await hub.admission.left(caller), caller.key_limit
+    of_key = None if own is None or left.own is None else _left(own, left.own)
+    _, tier = counted(caller)
+    return reply({"tier": tier.name, **_left(tier, left), "key": of_key})
+
+
+def _left(tier: Tier, left: Left) -> dict[str, dict[str, int]]:
+    return {
+        "hourly": {"limit": tier.hourly, "remaining": left.hourly, "reset": left.reset},
+        "burst": {"limit": tier.burst, "remaining": left.burst},
+        "concurrency": {"limit": tier.concurrency, "remaining": left.concurrency},
+    }
 
 
 async def openapi(request: Request) -> Response:

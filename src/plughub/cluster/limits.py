@@ -1,11 +1,15 @@
 """How much an organisation may do: one atomic admission of concurrency, burst and rolling hour (CONTRACT section 8).
 
+Here is what both forms have in common, and the form that counts in this process; `redis_limits` counts in Redis, for all processes.
+
 Concurrency is a lease. The burst is GCRA with capacity B, refilled at B per 60 s. The hour is 60 one-minute cells and the
 expiring one counted in full: never over the limit in any rolling hour, at most one cell under it.
 A refusal spends nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import Protocol
 
@@ -21,17 +25,27 @@ _BURST_WINDOW_NS = 60 * _NS
 _GRAIN_S = 1e-6
 # A stream that rests costs a connection and little else (CONTRACT section 8).
 STREAMS_PER_PLACE = 10
+# Of the hour, in percent: what is told when it is reached, each at most once an hour.
+ALARMS = (80, 100)
+_ALARM_MINUTES = 60
+_NEVER = 1 << 62
+STATE = b'"hour";r=%d;t=%d, "burst";r=%d;t=%d, "concurrency";r=%d'
 Header = tuple[bytes, bytes]
+# A key's own limit beside its organisation's: the name of its counters, and what it may use.
+Own = tuple[str, Tier]
+# Whose counters, how much of the hour is used (percent, of ALARMS), and the tier.
+Alarm = Callable[[str, int, Tier], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of each limit; `reset` is the epoch second when `hourly` next grows."""
+    """What is left of each limit; `reset` is the epoch second when `hourly` next grows. `own`: of the key's own limit."""
 
     hourly: int
     reset: int
     burst: int
     concurrency: int
+    own: "Left | None" = None
 
 
 class Lease(Protocol):
@@ -40,8 +54,11 @@ class Lease(Protocol):
     def release(self) -> None: ...
 
 
-class Meter(Lease, Protocol):
-    """The counters of one subject. An admitted request holds a place in them until its last byte, then calls `release`."""
+class Meter(Protocol):
+    """The counters of one subject. `stale`: what is known of them here is old, and `Limits.look` knows better."""
+
+    @property
+    def stale(self) -> bool: ...
 
     def headers(self) -> list[Header]: ...
 
@@ -49,19 +66,39 @@ class Meter(Lease, Protocol):
 
 
 class Limits(Protocol):
-    """The two forms, in process and shared, answer the same way."""
+    """The two forms, in process and shared, answer the same way. `own` is judged with the rest, in one step: all or nothing.
 
-    def admit(self, subject: str, tier: Tier, cost: int = 1) -> Meter:
+    What can be told without waiting is told at once, so that the form in this process costs no await; where `admit` and
+    `open_stream` say None, `admit_shared` and `open_stream_shared` have to be asked.
+    """
+
+    @property
+    def alone(self) -> bool:
+        """Whether processes that should share their counts do not: each keeps to its part of the limits."""
+
+    def admit(self, subject: str, tier: Tier, cost: int = 1, own: Own | None = None) -> Lease | None:
         """Count `cost` calls and take one place. Raises RateLimited."""
-        ...
 
-    def peek(self, subject: str, tier: Tier) -> Meter:
-        """The counters, for an answer that counts nothing (or was refused)."""
-        ...
+    async def admit_shared(self, subject: str, tier: Tier, cost: int = 1, own: Own | None = None) -> Lease:
+        """The same, wherever the counts are."""
 
-    def open_stream(self, subject: str, tier: Tier) -> Lease:
-        """Take one of the places for streams that rest between their events. Raises RateLimited."""
-        ...
+    def open_stream(self, subject: str, tier: Tier, cost: int = 0, own: Own | None = None) -> Lease | None:
+        """Count `cost` calls and take one of the places for streams that rest between their events. Raises RateLimited."""
+
+    async def open_stream_shared(self, subject: str, tier: Tier, cost: int = 0, own: Own | None = None) -> Lease:
+        """The same, wherever the counts are."""
+
+    def peek(self, subject: str, tier: Tier, own: Own | None = None) -> Meter:
+        """The counters as this process knows them, for an answer that counts nothing (or was refused)."""
+
+    async def look(self, subject: str, tier: Tier, own: Own | None = None) -> Meter:
+        """The counters as they are."""
+
+    async def start(self) -> None:
+        """Begin to share; a count that cannot be shared is no reason not to start."""
+
+    async def aclose(self) -> None:
+        """Give back what is held, let go of everything."""
 
 
 @dataclass(slots=True)
@@ -75,12 +112,15 @@ class InProcessMeter:
     """The counters of one organisation in one environment; the form of `Meter` that lives in this process."""
 
     __slots__ = (
+        "_alarm_at",
         "_cells",
         "_clock",
         "_interval_ns",
         "_minute",
         "_reset",
         "_static",
+        "_tell",
+        "_told",
         "_tolerance_ns",
         "_total",
         "in_flight",
@@ -89,8 +129,12 @@ class InProcessMeter:
         "tier",
     )
 
-    def __init__(self, tier: Tier, clock: Clock) -> None:
+    stale = False
+
+    def __init__(self, tier: Tier, clock: Clock, tell: Callable[[int, Tier], None] | None = None) -> None:
         self._clock = clock
+        self._tell = tell
+        self._told = [-_ALARM_MINUTES] * len(ALARMS)
         self._cells = [0] * _CELLS
         self._minute = int(clock.time()) // _MINUTE_S
         self._total = 0
@@ -105,8 +149,8 @@ class InProcessMeter:
         self.tier = tier
         self._interval_ns = _BURST_WINDOW_NS // tier.burst
         self._tolerance_ns = (tier.burst - 1) * self._interval_ns
-        policy = f'"hour";q={tier.hourly};w=3600, "burst";q={tier.burst};w=60, "concurrency";q={tier.concurrency};qu="concurrent-requests"'
-        self._static: list[Header] = [(b"x-ratelimit-limit", b"%d" % tier.hourly), (b"ratelimit-policy", policy.encode())]
+        self._static = stated(tier)
+        self._arm()
 
     def admit(self, cost: int) -> _Refusal | None:
         """Take one place and count `cost`, or say what stands against it."""
@@ -121,7 +165,30 @@ class InProcessMeter:
         self._cells[self._minute % _CELLS] += cost
         self._total += cost
         self.in_flight += 1
+        if self._total >= self._alarm_at:
+            self._sound()
         return None
+
+    def judge(self, cost: int) -> _Refusal | None:
+        """What stands against `cost` more and a place; nothing is counted."""
+        now_s = self._clock.time()
+        now_ns = int(now_s * _NS)
+        self._turn(int(now_s) // _MINUTE_S)
+        last = max(self.tat_ns, now_ns) + (cost - 1) * self._interval_ns
+        if self.in_flight >= self.tier.concurrency or last - now_ns > self._tolerance_ns or self._total + cost > self.tier.hourly:
+            return self._refusal(cost, now_s, (last - self._tolerance_ns - now_ns) / _NS + _GRAIN_S)
+        return None
+
+    def take(self, cost: int) -> None:
+        """Count `cost` and a place, whatever stands against it."""
+        now_s = self._clock.time()
+        self._turn(int(now_s) // _MINUTE_S)
+        self.tat_ns = max(self.tat_ns, int(now_s * _NS)) + cost * self._interval_ns
+        self._cells[self._minute % _CELLS] += cost
+        self._total += cost
+        self.in_flight += 1
+        if self._total >= self._alarm_at:
+            self._sound()
 
     def _refusal(self, cost: int, now_s: float, burst_wait_s: float) -> _Refusal:
         """Of the limits that stand against it the one that does so longest: only its wait is an honest one."""
@@ -152,7 +219,7 @@ class InProcessMeter:
         # Never below zero: a tier that was lowered may have less room than is taken.
         left, reset = max(0, tier.hourly - self._total), self._next_free()
         ahead_ns = max(0, self.tat_ns - int(now_s * _NS))
-        state = b'"hour";r=%d;t=%d, "burst";r=%d;t=%d, "concurrency";r=%d' % (
+        state = STATE % (
             left,
             reset - int(now_s),
             max(0, self._tolerance_ns + self._interval_ns - ahead_ns) // self._interval_ns,
@@ -177,6 +244,34 @@ class InProcessMeter:
             self._cells[cell] = 0
         self._minute = minute
         self._reset = 0
+        self._arm()
+
+    def _arm(self) -> None:
+        """When the next alarm goes off: looked at once a minute, so that a call compares one number."""
+        self._alarm_at = _NEVER
+        if self._tell is not None:
+            waiting = [_reached_at(self.tier, percent) for percent, told in zip(ALARMS, self._told, strict=True) if self._may_tell(told)]
+            self._alarm_at = min(waiting, default=_NEVER)
+
+    def _may_tell(self, told: int) -> bool:
+        return self._minute - told >= _ALARM_MINUTES
+
+    def _sound(self) -> None:
+        for number, percent in enumerate(ALARMS):
+            if self._tell is not None and self._may_tell(self._told[number]) and self._total >= _reached_at(self.tier, percent):
+                self._told[number] = self._minute
+                self._tell(percent, self.tier)
+        self._arm()
+
+    def counts(self) -> dict[int, int]:
+        """What the hour holds: calls by the number of the minute."""
+        self._turn(int(self._clock.time()) // _MINUTE_S)
+        minutes = range(self._minute - _CELLS + 1, self._minute + 1)
+        return {minute: self._cells[minute % _CELLS] for minute in minutes if self._cells[minute % _CELLS]}
+
+    def used_of_burst(self) -> float:
+        """How many calls of the burst have not come back yet."""
+        return max(0, self.tat_ns - int(self._clock.time() * _NS)) / self._interval_ns
 
     def _next_free(self) -> int:
         """When the oldest count falls out; found once a minute, for only a new minute can change it."""
@@ -213,39 +308,140 @@ class StreamPlace:
             self._meter = None
 
 
-class InProcessLimits:
-    """Meters in memory, bounded: idle ones go first, and a meter that holds a count is never dropped."""
+class Both:
+    """An organisation's counters and those of one of its keys; the headers are of the one that has less of its hour left."""
 
-    def __init__(self, clock: Clock, max_meters: int) -> None:
+    __slots__ = ("_own", "_whole")
+
+    def __init__(self, whole: Meter, own: Meter) -> None:
+        self._whole = whole
+        self._own = own
+
+    @property
+    def stale(self) -> bool:
+        """See `Meter`."""
+        return self._whole.stale or self._own.stale
+
+    def headers(self) -> list[Header]:
+        """See `Meter`."""
+        nearer = self._own if self._own.left().hourly <= self._whole.left().hourly else self._whole
+        return nearer.headers()
+
+    def left(self) -> Left:
+        """See `Meter`."""
+        return replace(self._whole.left(), own=self._own.left())
+
+
+class Leases:
+    """Several places that are given back together, once."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, *held: Lease) -> None:
+        self._held: tuple[Lease, ...] = held
+
+    def release(self) -> None:
+        """Give them back."""
+        held, self._held = self._held, ()
+        for lease in held:
+            lease.release()
+
+
+class InProcessLimits:
+    """Meters in memory, bounded: idle ones go first, and a meter that holds a count is never dropped. `alarm` hears of organisations."""
+
+    alone = False
+
+    def __init__(self, clock: Clock, max_meters: int, alarm: Alarm | None = None) -> None:
         self._clock = clock
         self._max_meters = max_meters
         self._meters: dict[str, InProcessMeter] = {}
+        self._alarm = alarm
 
-    def admit(self, subject: str, tier: Tier, cost: int = 1) -> InProcessMeter:
+    def admit(self, subject: str, tier: Tier, cost: int = 1, own: Own | None = None) -> Lease:
         """See `Limits.admit`."""
-        meter = self.peek(subject, tier)
+        meter = self._meters.get(subject)
+        if meter is None or meter.tier is not tier:
+            meter = self._meter(subject, tier)
+        if own is not None:
+            of_key = self._judged(meter, cost, own)
+            meter.take(cost)
+            of_key.take(cost)
+            return Leases(meter, of_key)
         refusal = meter.admit(cost)
         if refusal is None:
             return meter
-        raise _limited(refusal.policy, refusal.limit, refusal.retry_after_s)
+        raise limited(refusal.policy, refusal.limit, refusal.retry_after_s)
 
-    def peek(self, subject: str, tier: Tier) -> InProcessMeter:
-        """See `Limits.peek`; made on first use."""
+    async def admit_shared(self, subject: str, tier: Tier, cost: int = 1, own: Own | None = None) -> Lease:
+        """See `Limits.admit_shared`."""
+        return self.admit(subject, tier, cost, own)
+
+    def peek(self, subject: str, tier: Tier, own: Own | None = None) -> Meter:
+        """See `Limits.peek`."""
+        meter = self._meters.get(subject)
+        if meter is None or meter.tier is not tier:
+            meter = self._meter(subject, tier)
+        return meter if own is None else Both(meter, self._meter(*own, of_key=True))
+
+    async def look(self, subject: str, tier: Tier, own: Own | None = None) -> Meter:
+        """See `Limits.look`."""
+        return self.peek(subject, tier, own)
+
+    def open_stream(self, subject: str, tier: Tier, cost: int = 0, own: Own | None = None) -> Lease:
+        """See `Limits.open_stream`."""
+        meters = [self._meter(subject, tier)] if own is None else [self._meter(subject, tier), self._meter(*own, of_key=True)]
+        for meter in meters:
+            if meter.streams >= STREAMS_PER_PLACE * meter.tier.concurrency:
+                raise limited("streams", STREAMS_PER_PLACE * meter.tier.concurrency, 1)
+        self.admit(subject, tier, cost, own).release()
+        return Leases(*map(StreamPlace, meters))
+
+    async def open_stream_shared(self, subject: str, tier: Tier, cost: int = 0, own: Own | None = None) -> Lease:
+        """See `Limits.open_stream_shared`."""
+        return self.open_stream(subject, tier, cost, own)
+
+    async def start(self) -> None:
+        """Nothing to share."""
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def note(self, subject: str, tier: Tier, cost: int, own: Own | None, *, stream: bool) -> Lease:
+        """Count what was admitted elsewhere."""
+        meters = [self._meter(subject, tier)] if own is None else [self._meter(subject, tier), self._meter(*own, of_key=True)]
+        for meter in meters:
+            meter.take(cost)
+        if not stream:
+            return Leases(*meters)
+        for meter in meters:
+            meter.release()
+        return Leases(*map(StreamPlace, meters))
+
+    def meters(self) -> dict[str, InProcessMeter]:
+        """Every meter there is, by its subject."""
+        return self._meters
+
+    def _judged(self, meter: InProcessMeter, cost: int, own: Own) -> InProcessMeter:
+        """The meter of the key, when nothing stands against the call there or in `meter`. Raises RateLimited with the longer wait."""
+        of_key = self._meter(*own, of_key=True)
+        refusals = [refusal for each in (meter, of_key) if (refusal := each.judge(cost)) is not None]
+        if refusals:
+            longest = max(refusals, key=lambda refusal: refusal.retry_after_s)
+            raise limited(longest.policy, longest.limit, longest.retry_after_s)
+        return of_key
+
+    def _meter(self, subject: str, tier: Tier, *, of_key: bool = False) -> InProcessMeter:
+        """Made on first use."""
         meter = self._meters.get(subject)
         if meter is None:
             if len(self._meters) >= self._max_meters:
                 self._meters = {name: held for name, held in self._meters.items() if not held.idle}
-            meter = self._meters[subject] = InProcessMeter(tier, self._clock)
+            tell = None if of_key or self._alarm is None else partial(self._alarm, subject)
+            meter = self._meters[subject] = InProcessMeter(tier, self._clock, tell)
         elif meter.tier is not tier:
             meter.retune(tier)
         return meter
-
-    def open_stream(self, subject: str, tier: Tier) -> StreamPlace:
-        """See `Limits.open_stream`."""
-        meter, most = self.peek(subject, tier), STREAMS_PER_PLACE * tier.concurrency
-        if meter.streams >= most:
-            raise _limited("streams", most, 1)
-        return StreamPlace(meter)
 
 
 class AddressLimits:
@@ -276,9 +472,20 @@ class AddressLimits:
             (b"ratelimit-policy", b'"address";q=%d;w=60' % self._limit),
             (b"ratelimit", b'"address";r=%d;t=%d' % (max(0, left), ceil(after - now_s))),
         ]
-        return headers, _limited("address", self._limit, tat - now_s - self._tolerance_s + _GRAIN_S) if refused else None
+        return headers, limited("address", self._limit, tat - now_s - self._tolerance_s + _GRAIN_S) if refused else None
 
 
-def _limited(policy: str, limit: int, retry_after_s: float) -> RateLimited:
+def limited(policy: str, limit: int, retry_after_s: float) -> RateLimited:
+    """The refusal: which limit, and after how many whole seconds it lets the caller in."""
     wait_s = max(1, ceil(retry_after_s))
     return RateLimited(policy=policy, limit=limit, retry_after=wait_s, headers={"retry-after": str(wait_s)})
+
+
+def stated(tier: Tier) -> list[Header]:
+    """The headers that say what the limits are."""
+    policy = f'"hour";q={tier.hourly};w=3600, "burst";q={tier.burst};w=60, "concurrency";q={tier.concurrency};qu="concurrent-requests"'
+    return [(b"x-ratelimit-limit", b"%d" % tier.hourly), (b"ratelimit-policy", policy.encode())]
+
+
+def _reached_at(tier: Tier, percent: int) -> int:
+    return -(-tier.hourly * percent // 100)

@@ -75,6 +75,10 @@ organization = Table(
     _flag("operator"),
     _flag("stdio_allowed"),
     _time("created_at"),
+    # Numbers of the organisation's own, in the place of its tier's; null: the tier's.
+    Column("hourly_limit", Integer, nullable=True),
+    Column("burst_limit", Integer, nullable=True),
+    Column("concurrency_limit", Integer, nullable=True),
     UniqueConstraint("slug"),
 )
 
@@ -184,6 +188,8 @@ api_key = Table(
     # What was announced: the least number of days before this expiry, the generation that is due for rotation.
     Column("expiry_told", Integer, nullable=True),
     Column("rotation_told", Integer, nullable=True),
+    # What the key alone may use, `{hourly?, burst?, concurrency?}`; null: what its organisation may.
+    Column("rate_limit", JSON(none_as_null=True), nullable=True),
     UniqueConstraint("digest"),
     Index(None, "space_id"),
     Index(None, "organization_id"),

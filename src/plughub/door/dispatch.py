@@ -145,7 +145,7 @@ class Dispatcher:
         else:
             if route.stream is not None and method == "GET" and wants_stream(request):
                 caller = await self._admission.admit(request, route.scope, 0)
-                self._admission.admit_stream(request, caller, route.cost)
+                await self._admission.admit_stream(request, caller, route.cost)
                 await route.stream(request)
                 return
             await self._admission.admit(request, route.scope, route.cost)

@@ -25,6 +25,7 @@ PROJECT_DELETED: Final = "project.deleted"
 PROFILE_CREATED: Final = "profile.created"
 PROFILE_UPDATED: Final = "profile.updated"
 PROFILE_DELETED: Final = "profile.deleted"
+USAGE_LIMIT_REACHED: Final = "usage.limit_reached"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
 
@@ -119,6 +120,17 @@ class ProfileChanged(TypedDict):
     slug: str
     changed: NotRequired[list[str]]
     server_uuid: NotRequired[str]
+
+
+class LimitReached(TypedDict):
+    """`usage.limit_reached`: so many percent (`threshold`, 80 or 100) of `limit` calls an hour are used. Once an hour each."""
+
+    organization_id: str
+    environment: Literal["live", "test"]
+    policy: Literal["hourly"]
+    threshold: int
+    limit: int
+    tier: str
 
 
 class OrganizationChanged(TypedDict):

@@ -24,7 +24,8 @@ _FORGET_S = 3600.0
 # The database's own clock: machines need not agree about the time.
 _SEEN = text(
     "INSERT INTO node (id, seen_at, change_no) VALUES (:id, extract(epoch FROM clock_timestamp()), :change_no)"
-    " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, change_no = excluded.change_no"
+    " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, change_no = excluded.change_no RETURNING"
+    " (SELECT count(*) FROM node WHERE id <> :id AND seen_at > extract(epoch FROM clock_timestamp()) - :live_s)"
 )
 _BEHIND = text(
     "SELECT count(*) FROM node WHERE id <> :id AND change_no < :change_no AND seen_at > extract(epoch FROM clock_timestamp()) - :live_s"
@@ -43,6 +44,7 @@ class Follower:
 
     def __init__(self, database: Database, *, node_id: str | None = None, poll_s: float = POLL_S) -> None:
         self.node_id = node_id or new_id()
+        self.live_processes = 1  # on this database, at the last poll
         self._database = database
         self._clock = database.clock
         self._poll_s = poll_s
@@ -94,7 +96,8 @@ class Follower:
                     events = await list_changes(connection, self._followed, PAGE)
                     await self._pass_on(events)
                     self._followed = (events[-1].change_no if events else None) or newest
-                await connection.execute(_SEEN, {"id": self.node_id, "change_no": self._followed})
+                seen = {"id": self.node_id, "change_no": self._followed, "live_s": _LIVE_S}
+                self.live_processes = 1 + (await connection.execute(_SEEN, seen)).scalar_one()
             self._polled_at = began
 
     async def settle(self) -> None:

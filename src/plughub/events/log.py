@@ -25,6 +25,12 @@ async def list_changes(connection: AsyncConnection, change_no: int, limit: int =
     return [event_of(row) for row in (await connection.execute(query)).mappings()]
 
 
+async def list_lately(connection: AsyncConnection, space_id: str, name: str, since: float) -> list[Event]:
+    """The events of that name in a space since then (epoch seconds), in order; for names that are rare."""
+    query = select(event).where(event.c.space_id == space_id, event.c.name == name, event.c.at > since).order_by(event.c.seq).limit(PAGE)
+    return [event_of(row) for row in (await connection.execute(query)).mappings()]
+
+
 async def list_space_ids(connection: AsyncConnection) -> Sequence[str]:
     """Every space of the hub."""
     return (await connection.execute(select(space.c.id))).scalars().all()

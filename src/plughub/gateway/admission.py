@@ -7,12 +7,12 @@ key is counted against the limit of their address.
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
+from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter, Own
 from plughub.gateway.addresses import ClientAddresses
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, holds_secret_key, parse
 from plughub.keys.uses import KeyUses
-from plughub.kit.caller import Caller
+from plughub.kit.caller import OPERATOR, SESSION_TIER, Caller, Environment, Tier
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
 from plughub.settings import Settings
@@ -83,46 +83,56 @@ class Admission:
             raise
         self._note(entry.use, address)
         arrival.caller = caller
-        subject = _subject(caller)
-        arrival.meter = self._limits.peek(subject, caller.tier)
-        require_scope(caller, scope)
+        subject, tier = counted(caller)
+        own = None if caller.key_limit is None else _own(caller)
+        arrival.meter = self._limits.peek(subject, tier, own)
+        if scope != ANYBODY and scope not in caller.scopes:
+            if arrival.meter.stale:
+                await self._limits.look(subject, tier, own)
+            require_scope(caller, scope)
         if cost:
-            arrival.lease = self._limits.admit(subject, caller.tier, cost)
+            arrival.lease = self._limits.admit(subject, tier, cost, own) or await self._limits.admit_shared(subject, tier, cost, own)
+        elif arrival.meter.stale:
+            await self._limits.look(subject, tier, own)
         return caller
 
-    def charge(self, arrival: Arrival, caller: Caller, cost: int = 1) -> None:
-        """Count a request whose cost is known only after its body (MCP: pings and notifications are free)."""
-        arrival.lease = self._limits.admit(_subject(caller), caller.tier, cost)
+    def charge_at_once(self, arrival: Arrival, caller: Caller, cost: int) -> bool:
+        """`charge`, if that can be told without waiting; else False, and nothing is counted."""
+        subject, tier = counted(caller)
+        own = None if caller.key_limit is None else _own(caller)
+        arrival.lease = self._limits.admit(subject, tier, cost, own)
+        return arrival.lease is not None
 
-    def charge_more(self, arrival: Arrival, caller: Caller, cost: int) -> None:
+    async def charge(self, arrival: Arrival, caller: Caller, cost: int = 1) -> None:
+        """Count a request whose cost is known only after its body (MCP: pings and notifications are free). Raises RateLimited."""
+        (subject, tier), own = counted(caller), _own(caller)
+        arrival.lease = self._limits.admit(subject, tier, cost, own) or await self._limits.admit_shared(subject, tier, cost, own)
+
+    async def charge_more(self, arrival: Arrival, caller: Caller, cost: int) -> None:
         """Count another message of a request that may have its place already: it holds one, however many it counts. Raises RateLimited."""
         held, arrival.lease = arrival.lease, None
         if held is not None:
             held.release()
         try:
-            self.charge(arrival, caller, cost)
+            await self.charge(arrival, caller, cost)
         except RateLimited:
             if held is not None:
-                self.charge(arrival, caller, 0)
+                await self.charge(arrival, caller, 0)
             raise
 
-    def admit_stream(self, arrival: Arrival, caller: Caller, cost: int) -> None:
+    async def admit_stream(self, arrival: Arrival, caller: Caller, cost: int) -> None:
         """Count a request that becomes a stream: between its events it rests, so it holds a place among the streams alone.
 
         Raises RateLimited; policy `streams` when those are all taken.
         """
-        subject = _subject(caller)
-        place = self._limits.open_stream(subject, caller.tier)
-        try:
-            self._limits.admit(subject, caller.tier, cost).release()
-        except RateLimited:
-            place.release()
-            raise
-        arrival.lease = place
+        (subject, tier), own = counted(caller), _own(caller)
+        place = self._limits.open_stream(subject, tier, cost, own)
+        arrival.lease = place or await self._limits.open_stream_shared(subject, tier, cost, own)
 
-    def left(self, caller: Caller) -> Left:
-        """What is left of the caller's limits."""
-        return self._limits.peek(_subject(caller), caller.tier).left()
+    async def left(self, caller: Caller) -> Left:
+        """What is left of the caller's limits, wherever they are counted."""
+        subject, tier = counted(caller)
+        return (await self._limits.look(subject, tier, _own(caller))).left()
 
     def count_address(self, arrival: Arrival) -> None:
         """Count a request without a caller against its address. Raises RateLimited."""
@@ -220,12 +230,42 @@ def _credential(arrival: Arrival) -> str:
 def require_scope(caller: Caller, scope: str) -> None:
     """Raise Forbidden naming the scope that is missing."""
     if scope != ANYBODY and scope not in caller.scopes:
-        raise Forbidden(required_scope=scope)
+        _require_operator(scope, caller)
 
 
 def _prefix(caller: Caller) -> str:
     return f"{'pk' if caller.kind == 'public' else 'sk'}_{caller.environment}_"
 
 
-def _subject(caller: Caller) -> str:
-    return caller.organization_id if caller.environment == "live" else caller.organization_id + ":test"
+def session_limits(user_id: str) -> tuple[str, Tier]:
+    """What the browser sessions of a person count against, all of them together: the name of the counters, and the tier."""
+    return f"user:{user_id}", SESSION_TIER
+
+
+def space_of(subject: str) -> tuple[str, Environment] | None:
+    """The organisation and environment that the counters of that name are of; None for those of a key or of a person."""
+    organization_id, colon, rest = subject.partition(":")
+    if not colon:
+        return organization_id, "live"
+    return (organization_id, "test") if rest == "test" else None
+
+
+def counted(caller: Caller) -> tuple[str, Tier]:
+    """The name of the counters that the caller's requests count against, and what they allow."""
+    return (caller.organization_id if caller.environment == "live" else caller.organization_id + ":test"), caller.tier
+
+
+def _own(caller: Caller) -> Own | None:
+    return None if caller.key_limit is None else (f"key:{caller.key_id}", caller.key_limit)
+
+
+def _require_operator(scope: str, caller: Caller) -> None:
+    """Raise Forbidden unless the missing scope is the operator's, and this is one."""
+    if scope != OPERATOR:
+        raise Forbidden(required_scope=scope)
+    if not caller.operator:
+        raise Forbidden(reason="operator_only")
+    if "admin" not in caller.scopes:
+        raise Forbidden(required_scope="admin", reason="operator_only")
+    if caller.environment != "live":
+        raise Forbidden("A key of the test environment changes nothing of the hub", reason="live_only")

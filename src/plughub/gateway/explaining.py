@@ -50,7 +50,7 @@ async def explain(hub: Hub, entry: KeyEntry, server_id: str | None, tool: str | 
     caller = entry.caller
     found = Explained(list(_of_key(hub, entry)))
     found.checks.append(_asked("scope", f"The key has the scope {SCOPE}", partial(require_scope, caller, SCOPE)))
-    found.checks += _of_limits(hub.admission.left(caller), caller)
+    found.checks += _of_limits(await hub.admission.left(caller), caller)
     target, checks = await _of_server(hub, caller, server_id)
     found.checks += checks
     if tool is not None:

@@ -13,6 +13,7 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.keys.uses import KeyUses
@@ -44,6 +45,7 @@ class Hub:
     board: StatusBoard
     logs: ServerLogs
     limits: Limits
+    alarms: UsageAlarms
     admission: Admission
     pool: Pool
     exchange: Exchange

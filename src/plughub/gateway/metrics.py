@@ -24,6 +24,7 @@ class HubState(Collector):
             "calls_in_flight": ("Requests waiting for a server", pool.in_flight),
             "connections_of_clients": ("Connections made for clients that servers may ask something", pool.lent),
             "requests_parked": ("Requests waiting for their client's input", len(self._hub.parking)),
+            "limits_alone": ("1 while Redis is lost and this process keeps to its part of the limits", int(self._hub.limits.alone)),
             "events_waiting": ("Tool events not yet on the disk", writer.waiting),
         }
         for name, (text, value) in gauges.items():

@@ -1,10 +1,10 @@
 """SQL of organisations, spaces, projects and profiles."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import hub, organization, profile, project, space
@@ -26,6 +26,13 @@ async def list_slugs(connection: AsyncConnection, base: str) -> set[str]:
     """The organisation slugs that begin with `base`."""
     query = select(organization.c.slug).where(organization.c.slug.startswith(base, autoescape=True))
     return set((await connection.execute(query)).scalars())
+
+
+async def list_organization_ids(connection: AsyncConnection, limit: int, offset: int) -> tuple[Sequence[str], int]:
+    """A page of organisations in the order they were made, and how many there are."""
+    total = (await connection.execute(select(func.count()).select_from(organization))).scalar_one()
+    query = select(organization.c.id).order_by(organization.c.created_at, organization.c.id).limit(limit).offset(offset)
+    return (await connection.execute(query)).scalars().all(), total
 
 
 async def insert_organization(uow: UnitOfWork, values: Mapping[str, Any]) -> None:

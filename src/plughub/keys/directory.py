@@ -18,7 +18,7 @@ from plughub.keys.schemas import Status
 from plughub.keys.secret import parse
 from plughub.keys.service import Peppers
 from plughub.keys.uses import Use
-from plughub.kit.caller import TIERS, Caller, expand_scopes
+from plughub.kit.caller import Caller, expand_scopes, narrowed, tier_with
 from plughub.kit.crypto import keyed_digest
 from plughub.settings import Settings
 
@@ -107,6 +107,8 @@ class KeyDirectory:
         valid_until: float | None = row.get("valid_until")
         generation = row["generation"] if valid_until is None else row["retired_generation"]
         ends = [at for at in (row["expires_at"], valid_until) if at is not None]
+        tier = tier_with(row["tier"], row["hourly_limit"], row["burst_limit"], row["concurrency_limit"])
+        own = row["rate_limit"]
         caller = Caller(
             organization_id=row["organization_id"],
             space_id=row["space_id"],
@@ -115,12 +117,13 @@ class KeyDirectory:
             kind=row["kind"],
             scopes=expand_scopes(frozenset(row["scopes"])),
             servers=servers,
-            tier=TIERS[row["tier"]],
+            tier=tier,
             operator=row["operator"],
             stdio_allowed=row["operator"] or row["stdio_allowed"] or row["organization_id"] in self._stdio_organizations,
             generation=generation,
             until=min(ends, default=None),
             superseded=valid_until is not None and valid_until == min(ends),
+            key_limit=None if own is None else narrowed(tier, own.get("hourly"), own.get("burst"), own.get("concurrency")),
         )
         addresses = None if row["allowed_ips"] is None else AddressList(row["allowed_ips"])
         use = Use(row["id"], generation)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
 
-from plughub.kit.caller import SCOPES, Environment, KeyKind
+from plughub.kit.caller import NUMBERS, SCOPES, Environment, KeyKind
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Description = Annotated[str, StringConstraints(max_length=1000)]
@@ -23,6 +23,16 @@ AllowedIps = Annotated[
 Status = Literal["active", "suspended", "revoked"]
 
 
+class RateLimit(BaseModel):
+    """What a key alone may use: calls an hour, in a burst, at once; what is left out is its organisation's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    hourly: int | None = Field(None, ge=1, le=NUMBERS["hourly"])
+    burst: int | None = Field(None, ge=1, le=NUMBERS["burst"])
+    concurrency: int | None = Field(None, ge=1, le=NUMBERS["concurrency"])
+
+
 class KeyCreate(BaseModel):
     """`POST /api/auth/keys`. `servers`: `"*"` = all present and future ones, or a list of ids. `expires_at`: RFC 3339."""
 
@@ -37,10 +47,11 @@ class KeyCreate(BaseModel):
     servers: Literal["*"] | ServerIds | None = None
     allowed_ips: AllowedIps | None = None
     labels: Labels | None = None
+    rate_limit: RateLimit | None = Field(None, validation_alias=AliasChoices("rate_limit", "rateLimit"))
 
 
 class KeyUpdate(BaseModel):
-    """`PATCH /api/auth/keys/{id}`: what is not given stays. `expires_at: null` = never."""
+    """`PATCH /api/auth/keys/{id}`: what is not given stays. `expires_at: null` = never; `rate_limit: null` = its organisation's alone."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -51,6 +62,7 @@ class KeyUpdate(BaseModel):
     servers: Literal["*"] | ServerIds | None = None
     allowed_ips: AllowedIps | None = None
     labels: Labels | None = None
+    rate_limit: RateLimit | None = Field(None, validation_alias=AliasChoices("rate_limit", "rateLimit"))
     status: Literal["active", "suspended"] | None = None
 
 
@@ -100,8 +112,8 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key without its secret. `servers` is None for all present and future ones, `allowed_ips` for everywhere. The last use is that
-    of any of its secrets.
+    """An API key without its secret. `servers` is None for all present and future ones, `allowed_ips` for everywhere, `rate_limit` for no
+    limit of its own. The last use is that of any of its secrets.
     """
 
     id: str
@@ -127,3 +139,4 @@ class Key:
     last_used_at: float | None = None
     last_used_ip: str | None = None
     previous: Previous | None = None
+    rate_limit: dict[str, int] | None = None

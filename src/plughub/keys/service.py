@@ -14,9 +14,9 @@ from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KE
 from plughub.keys import store
 from plughub.keys.networks import read_networks, require_within, within
 from plughub.keys.notices import days_told
-from plughub.keys.schemas import Key, KeyCreate, KeyUpdate, Previous
+from plughub.keys.schemas import Key, KeyCreate, KeyUpdate, Previous, RateLimit
 from plughub.keys.secret import PREFIX_LENGTH, generate
-from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
+from plughub.kit.caller import DEFAULT_SCOPES, NUMBERS, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.crypto import keyed_digest
 from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
@@ -81,6 +81,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         created_at=now,
         created_by=caller.key_id or None,
         revoked_at=None,
+        rate_limit=_rate_limit(caller, body.rate_limit),
     )
     values = {name: getattr(key, name) for name in Key.__slots__ if name not in ("servers", "previous")}
     values["scopes"] = list(key.scopes)
@@ -163,6 +164,8 @@ def _wanted(uow: UnitOfWork, caller: Caller, maker: Row[Any] | None, body: KeyUp
         values["allowed_ips"] = None if allowed_ips is None else list(allowed_ips)
     if body.scopes is not None:
         values["scopes"] = sorted(permitted_scopes(caller, body.scopes))
+    if "rate_limit" in given:
+        values["rate_limit"] = _rate_limit(caller, body.rate_limit)
     if body.status is not None:
         values["status"] = body.status
     return values
@@ -211,7 +214,7 @@ def deed(action: str, before: Key | None, after: Key, note: Mapping[str, Any] | 
 
 def _audited(key: Key) -> dict[str, Any]:
     """The key as the audit compares it: all that may change, and how it is recognised."""
-    plain = ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status", "allowed_ips")
+    plain = ("name", "description", "kind", "environment", "prefix", "scopes", "labels", "status", "allowed_ips", "rate_limit")
     fields = {name: getattr(key, name) for name in plain}
     times = {"expires_at": key.expires_at, "revoked_at": key.revoked_at, "rotated_at": key.rotated_at}
     fields |= {name: None if at is None else rfc3339(at) for name, at in times.items()}
@@ -305,6 +308,21 @@ def _expiry(text: str | None, now: float, limit: float | None) -> float | None:
     return expires_at
 
 
+def _rate_limit(caller: Caller, wanted: RateLimit | None) -> dict[str, int] | None:
+    """What to keep of the key's own numbers. Without some of them the maker's hold. Raises Invalid beyond what the organisation may
+    use, Forbidden beyond what the maker's own limit is."""
+    given = {} if wanted is None else wanted.model_dump(exclude_none=True)
+    for name, number in given.items():
+        most = getattr(caller.tier, name)
+        if number > most:
+            raise Invalid(f"rate_limit.{name}", f"The 'rate_limit.{name}' must be at most {most}, what the organisation may use", number)
+        if caller.key_limit is not None and number > getattr(caller.key_limit, name):
+            raise Forbidden("A key cannot make keys with a wider limit than its own", reason="wider_than_maker")
+    if caller.key_limit is not None:
+        given = {name: given.get(name, getattr(caller.key_limit, name)) for name in NUMBERS}
+    return given or None
+
+
 async def require_wide_caller(uow: UnitOfWork, caller: Caller, key: Key) -> None:
     """Raise Forbidden when the key is wider than the caller, KeyRevoked when the caller's own is no more."""
     require_as_wide(caller, await _maker(uow, caller), key)
@@ -316,7 +334,9 @@ def require_as_wide(caller: Caller, maker: Row[Any] | None, key: Key) -> None:
         return
     wider_scopes = expand_scopes(frozenset(key.scopes)) - caller.scopes
     wider_servers = caller.servers is not None and (key.servers is None or not caller.servers.issuperset(key.servers))
-    if wider_scopes or wider_servers or not within(_limit_of(maker), key.allowed_ips):
+    own, its = caller.key_limit, key.rate_limit or {}
+    wider_limit = own is not None and any(its.get(name, NUMBERS[name]) > getattr(own, name) for name in NUMBERS)
+    if wider_scopes or wider_servers or wider_limit or not within(_limit_of(maker), key.allowed_ips):
         raise Forbidden("This key is wider than the one you use", reason="wider_than_caller")
 
 

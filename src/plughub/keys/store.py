@@ -11,7 +11,9 @@ from plughub.db.unit_of_work import UnitOfWork
 
 _HIDDEN = ("digest", "pepper_version", "expiry_told", "rotation_told")
 _COLUMNS = tuple(column for column in api_key.c if column.name not in _HIDDEN)
-_OF_ORGANIZATION = (organization.c.tier, organization.c.operator, organization.c.stdio_allowed)
+_OF_ORGANIZATION = tuple(
+    organization.c[name] for name in ("tier", "operator", "stdio_allowed", "hourly_limit", "burst_limit", "concurrency_limit")
+)
 # What a secret keeps when it is replaced.
 _RETIRED = ("digest", "pepper_version", "prefix", "last4", "last_used_at", "last_used_ip")
 

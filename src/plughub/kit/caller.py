@@ -1,6 +1,8 @@
 """Who is calling, what they may do, and how much of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from plughub.kit.errors import Forbidden
@@ -32,6 +34,8 @@ OWN_SCOPES = (
     "write:notifications",
 )
 SCOPES = frozenset(DOCUMENTED_SCOPES + OWN_SCOPES)
+# The scope of routes for whoever runs the hub: `admin` in the operator's organisation. No key can be given it.
+OPERATOR = "operator"
 # "None given" means what a key for daily work needs: everything that cannot make or see keys (CONTRACT section 3).
 DEFAULT_SCOPES = SCOPES - {"admin", "read:keys", "write:keys"}
 
@@ -51,8 +55,31 @@ TIERS = {
     "pro": Tier("pro", 1_000, 50, 10),
     "business": Tier("business", 10_000, 200, 50),
     # In practice unlimited, on the same code path, so that headers are always numbers.
-    "enterprise": Tier("enterprise", 1_000_000_000, 1_000_000, 1_000_000),
+    "enterprise": Tier("enterprise", 1_000_000_000, 1_000_000, 100_000),
 }
+# The tier whose numbers an operator sets for each organisation; those above are what holds without.
+NUMBERED_TIER = "enterprise"
+# A person at the dashboard: pages ask for much at once, and nothing that runs by itself goes this way.
+SESSION_TIER = Tier("session", 6_000, 200, 20)
+# The names of a tier's numbers, and the most that each can be: what the arithmetic of both forms of the limits holds exactly.
+NUMBERS: Mapping[str, int] = {"hourly": 1_000_000_000, "burst": 1_000_000, "concurrency": 100_000}
+
+
+@lru_cache(4096)
+def tier_with(name: str, hourly: int | None, burst: int | None, concurrency: int | None) -> Tier:
+    """The tier of that name with an organisation's own numbers; equal ones are one object, by which meters know that nothing changed."""
+    tier = TIERS[name]
+    return Tier(name, hourly or tier.hourly, burst or tier.burst, concurrency or tier.concurrency)
+
+
+@lru_cache(4096)
+def narrowed(tier: Tier, hourly: int | None, burst: int | None, concurrency: int | None) -> Tier:
+    """What a key with these numbers of its own may use of what its organisation may: of each the smaller one."""
+    return Tier("key", _least(hourly, tier.hourly), _least(burst, tier.burst), _least(concurrency, tier.concurrency))
+
+
+def _least(own: int | None, whole: int) -> int:
+    return min(own or whole, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,8 @@ class Caller:
 
     `scopes` is already expanded: a key with `admin` holds every scope. `servers` is None for "all present and future".
     `stdio_allowed`: the organisation may register servers that run commands on the host. `generation` counts the secrets of a key;
-    `until` is when this one ends by itself (epoch seconds), and `superseded` says that a rotation is the reason.
+    `until` is when this one ends by itself (epoch seconds), and `superseded` says that a rotation is the reason. `key_limit`: what the
+    key alone may use, within what its organisation may.
     """
 
     organization_id: str
@@ -77,6 +105,7 @@ class Caller:
     generation: int = 0
     until: float | None = None
     superseded: bool = False
+    key_limit: Tier | None = None
 
     def require(self, scope: str) -> None:
         """Raise Forbidden naming the scope that is missing."""

@@ -224,6 +224,12 @@ class KeyNotFound(NotFound):
     message = "API key not found"
 
 
+class OrganizationNotFound(NotFound):
+    """No organisation of that id for this caller."""
+
+    message = "Organization not found"
+
+
 class RouteNotFound(NotFound):
     """No such path."""
 

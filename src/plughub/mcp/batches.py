@@ -55,7 +55,7 @@ class Batches:
             raise Malformed(f"Batches are not accepted: revision {versions.BATCHING} alone has them")
         batch = _Batch(self._hub, request, view, Outlet(request, self._hub.streams), self._sessions, session)
         for element in _read(body):
-            batch.add(element, self._ids.new())
+            await batch.add(element, self._ids.new())
         await batch.run()
 
 
@@ -74,7 +74,7 @@ class _Batch:
         self._jobs: list[tuple[int, _Talk]] = []
         self._gate = asyncio.Semaphore(request.known_caller().tier.concurrency)
 
-    def add(self, element: bytes, request_id: str) -> None:
+    async def add(self, element: bytes, request_id: str) -> None:
         """Take in a message: what wants no answer is told, what does is admitted or refused. `request_id`: of its row in the log."""
         try:
             message = classify(self._request.headers, element)
@@ -94,7 +94,7 @@ class _Batch:
                 raise Malformed("initialize, and requests of revisions without batches, come alone")
             talk.method = method_of(part, self._view, talk)
             if talk.method.cost:
-                self._hub.admission.charge_more(self._request, talk.caller, talk.method.cost)
+                await self._hub.admission.charge_more(self._request, talk.caller, talk.method.cost)
         except HubError as error:
             self._answers[-1] = self._refused(talk, error)
         else:

@@ -141,8 +141,8 @@ class McpDoor:
         method = method_of(request, view, talk)
         if method.rests:
             return await self._rest(view, talk, outlet, method)
-        if method.cost:
-            self._hub.admission.charge(request, talk.caller, method.cost)
+        if method.cost and not self._hub.admission.charge_at_once(request, talk.caller, method.cost):
+            await self._hub.admission.charge(request, talk.caller, method.cost)
         work = method.handler(view, talk)
         if message.modern:
             return await outlet.run(work, leaving_cancels=True)
@@ -152,7 +152,7 @@ class McpDoor:
     async def _rest(self, view: View, talk: Conversation, outlet: Outlet, method: Method) -> bytes:
         """A stream until its client leaves. Whatever else ends it, it ends in good order."""
         require_event_stream(talk.request)
-        self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
+        await self._hub.admission.admit_stream(talk.request, talk.caller, method.cost)
         outlet.rest()
         try:
             return await outlet.run(method.handler(view, talk), leaving_cancels=True)
@@ -172,7 +172,7 @@ class McpDoor:
         caller.require("execute:tools")
         session = self._sessions.get(caller, session_id, view.door)
         stream, after = _stream_of(session, request.headers.get(b"last-event-id", b"").decode("latin-1"))
-        self._hub.admission.admit_stream(request, caller, 1)
+        await self._hub.admission.admit_stream(request, caller, 1)
         outlet = Outlet(request, self._hub.streams)
         outlet.rest()
         try:

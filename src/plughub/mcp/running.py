@@ -35,13 +35,13 @@ def method_of(request: Request, view: View, talk: Conversation) -> Method:
     return method
 
 
-def admitted(hub: Hub, request: Request, view: View, talk: Conversation) -> Method:
+async def admitted(hub: Hub, request: Request, view: View, talk: Conversation) -> Method:
     """`method_of`, and its cost is counted. Raises RateLimited too. A request that is a stream itself has no place on another one."""
     method = method_of(request, view, talk)
     if method.rests:
         raise MethodNotFound(f"Method not found: {talk.message.method[:100]}")
     if method.cost:
-        hub.admission.charge(request, talk.caller, method.cost)
+        await hub.admission.charge(request, talk.caller, method.cost)
     return method
 
 

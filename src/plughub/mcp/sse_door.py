@@ -136,7 +136,7 @@ class SseDoor:
         await self._view(request, server)
         require_event_stream(request)
         caller = request.known_caller()
-        self._hub.admission.admit_stream(request, caller, 0)
+        await self._hub.admission.admit_stream(request, caller, 0)
         feed = self._hub.streams.open(caller, resting=True)
         line = Line(request, feed, server)
         self._lines[line.id] = line
@@ -209,7 +209,7 @@ class SseDoor:
     async def _run(self, request: Request, view: View, talk: _Talk) -> bytes:
         message = talk.message
         try:
-            method = admitted(self._hub, request, view, talk)
+            method = await admitted(self._hub, request, view, talk)
             frame = await cancellable(talk.session, message.id, method.handler(view, talk))
         except HubError as error:
             request.error = error

@@ -1,0 +1,41 @@
+"""The shapes of what only the operator is answered."""
+
+from typing import Literal
+
+from plughub.api.models import Shape
+
+
+class TierNumbers(Shape):
+    """Calls an hour, in a burst, at once."""
+
+    hourly: int
+    burst: int
+    concurrency: int
+
+
+class OrganizationOut(Shape):
+    """An organisation and what it may use; `limits` are the numbers that hold, its tier's or its own."""
+
+    id: str
+    name: str
+    slug: str
+    tier: Literal["free", "pro", "business", "enterprise"]
+    limits: TierNumbers
+    operator: bool
+    stdio_allowed: bool
+    created_at: str
+
+
+class OrganizationList(Shape):
+    """A page of organisations."""
+
+    organizations: list[OrganizationOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class OrganizationCreated(OrganizationOut):
+    """A new organisation; `key` is shown this once."""
+
+    key: str
