@@ -15,7 +15,6 @@ from typing import Any, cast
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from plughub.cluster.limits import Header
 from plughub.door.request import DIRECT
 from plughub.kit.clock import SystemClock
 from plughub.kit.ids import RequestIds
@@ -54,20 +53,19 @@ class Cycle(RequestResponseCycle):
         body, self.body = bytes(self.body), bytearray()
         return body
 
-    async def whole(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a complete answer. `headers` are the application's own, without content-length; their values hold no line breaks."""
+    async def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        """Send a complete answer. `lines` are the application's own headers, without content-length; their values hold no line breaks."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
             return
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [b"%b: %b\r\n" % pair for pair in self.default_headers]
-        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        head = b"".join([b"%b: %b\r\n" % pair for pair in self.default_headers]) + lines
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+            head += b"connection: close\r\n"
         content = b"" if self.scope["method"] == "HEAD" else body
-        self.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], b"".join(lines), len(body), content))
+        self.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], head, len(body), content))
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:

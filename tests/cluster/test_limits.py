@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plughub.cluster.limits import AddressLimits, InProcessLimits
+from plughub.cluster.limits import AddressLimits, InProcessLimits, pairs
 from plughub.cluster.limits import InProcessMeter as Meter
 from plughub.kit.caller import TIERS, Tier
 from plughub.kit.errors import RateLimited
@@ -26,7 +26,7 @@ def admitted(meter: Meter, cost: int = 1) -> bool:
 
 
 def header(limits: InProcessLimits | Meter, name: bytes, subject: str = "org", tier: Tier = SMALL) -> str:
-    headers = limits.headers() if isinstance(limits, Meter) else limits.peek(subject, tier).headers()
+    headers = pairs(limits.lines() if isinstance(limits, Meter) else limits.peek(subject, tier).lines())
     return dict(headers)[name].decode()
 
 
@@ -110,7 +110,7 @@ def test_the_headers_count_down_by_one_and_are_numbers(clock: FakeClock) -> None
     limits = InProcessLimits(clock, 10)
     for number in range(1, 6):
         lease = limits.admit("org", SMALL)
-        headers = {name.decode(): value.decode() for name, value in lease.headers()}
+        headers = {name.decode(): value.decode() for name, value in pairs(lease.lines())}
         assert headers["x-ratelimit-limit"] == "20"
         assert headers["x-ratelimit-remaining"] == str(20 - number)
         assert headers["x-ratelimit-reset"] == str(1_800_000_000 + 61 * 60)
@@ -140,7 +140,7 @@ def test_headers_after_a_long_silence_tell_the_present(clock: FakeClock) -> None
     limits = InProcessLimits(clock, 10)
     lease = limits.admit("org", SMALL)
     clock.advance(100_000)
-    for headers in (dict(lease.headers()), dict(limits.peek("org", SMALL).headers())):
+    for headers in (dict(pairs(lease.lines())), dict(pairs(limits.peek("org", SMALL).lines()))):
         assert headers[b"x-ratelimit-remaining"] == b"20"
         assert all(int(number) >= 0 for number in re.findall(r"[rt]=(-?\d+)", headers[b"ratelimit"].decode()))
         assert int(headers[b"x-ratelimit-reset"]) > clock.now
@@ -275,10 +275,10 @@ def test_the_headers_of_a_key_are_of_what_has_less_of_its_hour_left(clock: FakeC
     large = Tier("large", hourly=20, burst=100, concurrency=3)
     for count in range(1, 4):
         limits.admit("org", large, own=own).release()
-        headers = dict(limits.peek("org", large, own).headers())
+        headers = dict(pairs(limits.peek("org", large, own).lines()))
         assert (headers[b"x-ratelimit-limit"], headers[b"x-ratelimit-remaining"]) == (b"15", b"%d" % (15 - count))
     limits.admit("org", large, 10).release()
-    headers = dict(limits.peek("org", large, own).headers())
+    headers = dict(pairs(limits.peek("org", large, own).lines()))
     assert (headers[b"x-ratelimit-limit"], headers[b"x-ratelimit-remaining"]) == (b"20", b"7")
 
 

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from plughub.cluster.limits import Lease
+from plughub.cluster.limits import Lease, pairs
 from plughub.cluster.redis_limits import RedisLimits
 from plughub.kit.caller import TIERS, Tier
 from plughub.kit.errors import RateLimited
@@ -174,7 +174,7 @@ async def test_the_headers_count_what_every_process_admits(clock: FakeClock) -> 
         for number in range(1, 5):
             limits = one if number % 2 else other
             lease = await admit(limits, subject, SMALL)
-            headers = {name.decode(): value.decode() for name, value in limits.peek(subject, SMALL).headers()}
+            headers = {name.decode(): value.decode() for name, value in pairs(limits.peek(subject, SMALL).lines())}
             assert headers["x-ratelimit-limit"] == "20"
             assert headers["x-ratelimit-remaining"] == str(20 - number)
             assert headers["x-ratelimit-reset"] == str(int(START_AT) + 61 * 60)
@@ -185,7 +185,7 @@ async def test_the_headers_count_what_every_process_admits(clock: FakeClock) -> 
         clock.advance(1.1)
         assert one.peek(subject, SMALL).stale
         clock.advance(100_000)
-        headers = {name.decode(): value.decode() for name, value in (await other.look(subject, SMALL)).headers()}
+        headers = {name.decode(): value.decode() for name, value in pairs((await other.look(subject, SMALL)).lines())}
         assert headers["x-ratelimit-remaining"] == "20"
         assert all(int(number) >= 0 for number in re.findall(r"[rt]=(-?\d+)", headers["ratelimit"]))
 
@@ -199,7 +199,7 @@ async def test_a_clock_that_is_wrong_in_one_process_changes_nothing(clock: FakeC
         for limits in (one, other):
             assert len(await admitted(limits, subject, TIERS["pro"], 5)) == 5
         assert await remaining(one, subject, TIERS["pro"]) == await remaining(other, subject, TIERS["pro"]) == 990
-        shown = [dict(limits.peek(subject, TIERS["pro"]).headers())[b"ratelimit"].decode() for limits in (one, other)]
+        shown = [dict(pairs(limits.peek(subject, TIERS["pro"]).lines()))[b"ratelimit"].decode() for limits in (one, other)]
         seconds = [[int(number) for number in re.findall(r"t=(\d+)", text)] for text in shown]
         assert all(abs(a - b) <= 1 for a, b in zip(*seconds, strict=True))
         assert 3540 <= seconds[0][0] <= 3660

@@ -29,7 +29,8 @@ STREAMS_PER_PLACE = 10
 ALARMS = (80, 100)
 _ALARM_MINUTES = 60
 _NEVER = 1 << 62
-STATE = b'"hour";r=%d;t=%d, "burst";r=%d;t=%d, "concurrency";r=%d'
+# What is left, when the hour's next grows, and each limit's rest and seconds.
+STATE = b'x-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nratelimit: "hour";r=%d;t=%d, "burst";r=%d;t=%d, "concurrency";r=%d\r\n'
 Header = tuple[bytes, bytes]
 # A key's own limit beside its organisation's: the name of its counters, and what it may use.
 Own = tuple[str, Tier]
@@ -60,7 +61,7 @@ class Meter(Protocol):
     @property
     def stale(self) -> bool: ...
 
-    def headers(self) -> list[Header]: ...
+    def lines(self) -> bytes: ...
 
     def left(self) -> Left: ...
 
@@ -212,21 +213,22 @@ class InProcessMeter:
         hourly, concurrency = max(0, self.tier.hourly - self._total), max(0, self.tier.concurrency - self.in_flight)
         return Left(hourly, self._next_free(), burst, concurrency)
 
-    def headers(self) -> list[Header]:
-        """The state after this request, for every answer to an authenticated caller."""
+    def lines(self) -> bytes:
+        """The state after this request as lines of headers, for every answer to an authenticated caller."""
         tier, now_s = self.tier, self._clock.time()
         self._turn(int(now_s) // _MINUTE_S)
         # Never below zero: a tier that was lowered may have less room than is taken.
         left, reset = max(0, tier.hourly - self._total), self._next_free()
         ahead_ns = max(0, self.tat_ns - int(now_s * _NS))
-        state = STATE % (
+        return self._static + STATE % (
+            left,
+            reset,
             left,
             reset - int(now_s),
             max(0, self._tolerance_ns + self._interval_ns - ahead_ns) // self._interval_ns,
             -(-ahead_ns // _NS),
             max(0, tier.concurrency - self.in_flight),
         )
-        return [*self._static, (b"x-ratelimit-remaining", b"%d" % left), (b"x-ratelimit-reset", b"%d" % reset), (b"ratelimit", state)]
 
     @property
     def idle(self) -> bool:
@@ -322,10 +324,10 @@ class Both:
         """See `Meter`."""
         return self._whole.stale or self._own.stale
 
-    def headers(self) -> list[Header]:
+    def lines(self) -> bytes:
         """See `Meter`."""
         nearer = self._own if self._own.left().hourly <= self._whole.left().hourly else self._whole
-        return nearer.headers()
+        return nearer.lines()
 
     def left(self) -> Left:
         """See `Meter`."""
@@ -481,10 +483,15 @@ def limited(policy: str, limit: int, retry_after_s: float) -> RateLimited:
     return RateLimited(policy=policy, limit=limit, retry_after=wait_s, headers={"retry-after": str(wait_s)})
 
 
-def stated(tier: Tier) -> list[Header]:
-    """The headers that say what the limits are."""
+def stated(tier: Tier) -> bytes:
+    """The lines of headers that say what the limits are."""
     policy = f'"hour";q={tier.hourly};w=3600, "burst";q={tier.burst};w=60, "concurrency";q={tier.concurrency};qu="concurrent-requests"'
-    return [(b"x-ratelimit-limit", b"%d" % tier.hourly), (b"ratelimit-policy", policy.encode())]
+    return b"x-ratelimit-limit: %d\r\nratelimit-policy: %b\r\n" % (tier.hourly, policy.encode())
+
+
+def pairs(lines: bytes) -> list[Header]:
+    """Lines of headers, each with its end, as pairs of name and value."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
 
 
 def _reached_at(tier: Tier, percent: int) -> int:

@@ -20,7 +20,6 @@ from plughub.cluster.limits import (
     STREAMS_PER_PLACE,
     Alarm,
     Both,
-    Header,
     InProcessLimits,
     Lease,
     Left,
@@ -96,13 +95,12 @@ class RedisMeter:
         """See `Meter`."""
         return Left(self._hourly, self._reset, self._burst, max(0, self.tier.concurrency - self._running))
 
-    def headers(self) -> list[Header]:
+    def lines(self) -> bytes:
         """See `Meter`."""
         left, now_s = self.left(), self._clock.time() + self._skew_s
         ahead_us = max(0, self._ahead_us - int((self._clock.monotonic() - self._seen_at) * _US)) if self._ahead_us else 0
-        state = STATE % (left.hourly, max(0, left.reset - int(now_s)), left.burst, -(-ahead_us // _US), left.concurrency)
-        shown = [(b"x-ratelimit-remaining", b"%d" % left.hourly), (b"x-ratelimit-reset", b"%d" % left.reset), (b"ratelimit", state)]
-        return [*self._static, *shown]
+        hour = (left.hourly, left.reset, left.hourly, max(0, left.reset - int(now_s)))
+        return self._static + STATE % (*hour, left.burst, -(-ahead_us // _US), left.concurrency)
 
 
 class SharedLease:

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from plughub.cluster.limits import Header, Lease, Meter
+from plughub.cluster.limits import Header, Lease, Meter, pairs
 from plughub.door.routes import Route
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
@@ -15,8 +15,8 @@ DIRECT = "plughub.direct"
 JSON: Header = (b"content-type", b"application/json")
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_STORE: Header = (b"cache-control", b"no-store")
-_VERSION: Header = (b"x-api-version", b"2")
-_NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
+_BASE = b"x-request-id: %b\r\nx-api-version: 2\r\nx-content-type-options: nosniff\r\n%b"
+_LINE = b"%b: %b\r\n"
 _STREAM_HEADERS = [EVENT_STREAM, (b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 
 
@@ -30,8 +30,8 @@ class Direct(Protocol):
     def take(self) -> bytes | None:
         """The body when all of it has come; else None, and `receive` gives it."""
 
-    async def whole(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole answer at once."""
+    async def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        """Send a whole answer at once. `lines` are its headers as they go over the wire, without content-length."""
 
 
 class Request:
@@ -148,27 +148,28 @@ class Request:
         if kind != b"application/json" and kind.split(b";", 1)[0].strip().lower() != b"application/json":
             raise UnsupportedMediaType(content_type=kind.decode("latin-1")[:100])
 
+    def base_lines(self) -> bytes:
+        """What every answer carries, as lines of headers: request id, version, limits, CORS."""
+        lines = _BASE % (self.id.encode(), b"" if self.meter is None else self.meter.lines())
+        more = self.cors if self.meter is not None or self.limit_headers is None else [*self.limit_headers, *self.cors]
+        return lines + b"".join([_LINE % pair for pair in more]) if more else lines
+
     def base_headers(self) -> list[Header]:
-        """What every answer carries: request id, version, limits, CORS."""
-        headers: list[Header] = [(b"x-request-id", self.id.encode()), _VERSION, _NOSNIFF]
-        if self.meter is not None:
-            headers += self.meter.headers()
-        elif self.limit_headers is not None:
-            headers += self.limit_headers
-        return headers + self.cors if self.cors else headers
+        """The same in pairs."""
+        return pairs(self.base_lines())
 
     async def respond(self, status: int, body: bytes, content_type: Header = JSON, extra: list[Header] | None = None) -> None:
         """A whole answer at once; an empty one is of no type."""
-        headers = self.base_headers()
+        lines = self.base_lines()
         if body:
-            headers.append(content_type)
+            lines += _LINE % content_type
         if extra:
-            headers += extra
+            lines += b"".join([_LINE % pair for pair in extra])
         self.started, self.status = True, status
         if self.direct is not None:
-            await self.direct.whole(status, headers, body)
+            await self.direct.whole(status, lines, body)
             return
-        headers.append((b"content-length", b"%d" % len(body)))
+        headers = [*pairs(lines), (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
