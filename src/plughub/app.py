@@ -41,6 +41,7 @@ from plughub.events.follower import Follower
 from plughub.first_start import FirstStart, check_secrets, prepare
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
+from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.hub import Hub
 from plughub.gateway.listening import Listening
@@ -48,6 +49,7 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.identity.session_directory import SessionDirectory
 from plughub.jobs import prune_events, prune_health
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
@@ -166,6 +168,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
@@ -183,7 +186,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         board=board,
         logs=lines,
         limits=limits,
-        admission=Admission(settings, key_directory, limits, clock),
+        admission=Admission(settings, key_directory, cookies, limits, clock),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
@@ -192,6 +195,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
+        cookies=cookies,
     )
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -47,6 +47,18 @@ class Settings(BaseModel):
     insecure_http: bool = Field(False, description="Allow a non-loopback address without TLS")
     support_url: str = Field("", description="Shown in 500 answers")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    registration: Literal["", "open", "invite", "closed"] = Field(
+        "", description="Who may register: open, invite (with an invitation) or closed; empty = open on loopback, else invite"
+    )
+    credential_attempts: int = Field(5, ge=1, description="Attempts at a password, a code or a link from one address in 15 minutes")
+    login_idle_s: float = Field(86_400, gt=0, description="A browser that is logged in and asks for nothing for so long is logged out")
+    login_lifetime_s: float = Field(14 * 86_400, gt=0, description="A browser is logged out so long after its login at the latest")
+    operator_email: str = Field("", description="Who owns the operator's organisation; made at a start while nobody does")
+    operator_password: str = Field("", description="The password of that account; change it after the first login", repr=False)
+    smtp_url: str = Field(
+        "", description="`smtp://` (STARTTLS), `smtps://` or `smtp+plain://user:password@host:port`; empty = no mail", repr=False
+    )
+    mail_from: str = Field("", description="The sender of mails; needed with PLUGHUB_SMTP_URL")
     address_limit_per_minute: int = Field(60, ge=1, description="Requests a minute from one address without a good key")
     max_body_bytes: int = Field(4 * MIB, ge=1024, description="Largest request body")
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")

@@ -25,6 +25,13 @@ PROFILE_UPDATED: Final = "profile.updated"
 PROFILE_DELETED: Final = "profile.deleted"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
+MEMBER_ADDED: Final = "member.added"
+MEMBER_UPDATED: Final = "member.updated"
+MEMBER_REMOVED: Final = "member.removed"
+# Not for the public stream: a browser was logged out, by its person or by a change that ends sessions; or it acts for another
+# organisation from now on. `key_id` of the event is the session's.
+SESSION_ENDED: Final = "session.ended"
+SESSION_SWITCHED: Final = "session.switched"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -45,6 +52,10 @@ RESTRICTING: Final = frozenset(
         PROFILE_UPDATED,
         PROFILE_DELETED,
         ORGANIZATION_UPDATED,
+        MEMBER_UPDATED,
+        MEMBER_REMOVED,
+        SESSION_ENDED,
+        SESSION_SWITCHED,
     }
 )
 
@@ -101,6 +112,21 @@ class OrganizationChanged(TypedDict):
     """`organization.updated`."""
 
     organization_id: str
+
+
+class MemberChanged(TypedDict):
+    """`member.added`, `.updated`, `.removed`."""
+
+    user_id: str
+    email: str
+    role: str
+
+
+class SessionChanged(TypedDict):
+    """`session.ended`, `session.switched`."""
+
+    session_id: str
+    user_id: str
 
 
 class ToolCalled(TypedDict):

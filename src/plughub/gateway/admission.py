@@ -7,6 +7,7 @@ counted against the limit of their address.
 from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
+from plughub.gateway.cookies import Cookies
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, parse
 from plughub.kit.caller import Caller
@@ -15,9 +16,12 @@ from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, 
 from plughub.settings import Settings
 
 ANYBODY = "authenticated"
+# A person alone, and no key of anybody's.
+PERSON = "session"
 _BEARER = b"bearer "
 _API_KEY = b"apikey "
 _CREDENTIALS = (b"authorization", b"x-api-key")
+_NAMED = frozenset(_CREDENTIALS)
 
 
 class Arrival(Protocol):
@@ -38,8 +42,9 @@ class Arrival(Protocol):
 class Admission:
     """Admits callers; holds no state of its own but the address limits."""
 
-    def __init__(self, settings: Settings, keys: KeyDirectory, limits: Limits, clock: Clock) -> None:
+    def __init__(self, settings: Settings, keys: KeyDirectory, cookies: Cookies, limits: Limits, clock: Clock) -> None:
         self._keys = keys
+        self._cookies = cookies
         self._limits = limits
         self._clock = clock
         self._refuse_test_keys = settings.refuse_test_keys
@@ -56,9 +61,10 @@ class Admission:
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None:
-                entry = await self._look_up(arrival)
-            caller = self._judge(entry, arrival)
+            if entry is None and (token := self._token(arrival)) is not None:
+                caller = await self._cookies.admit(arrival, token)
+            else:
+                caller = self._judge(entry or await self._look_up(arrival), arrival)
         except (Unauthorized, Forbidden):
             self.count_address(arrival)
             raise
@@ -66,7 +72,7 @@ class Admission:
         subject = _subject(caller)
         arrival.meter = self._limits.peek(subject, caller.tier)
         if scope != ANYBODY and scope not in caller.scopes:
-            raise Forbidden(required_scope=scope)
+            _require(scope, caller)
         if cost:
             arrival.lease = self._limits.admit(subject, caller.tier, cost)
         return caller
@@ -111,6 +117,12 @@ class Admission:
         arrival.limit_headers, refusal = self._addresses.count(client[0] if client else "")
         if refusal is not None:
             raise refusal
+
+    def _token(self, arrival: Arrival) -> str | None:
+        """The token of a login. A header wins over it, and MCP clients are no browsers: there it is nothing."""
+        if arrival.door == "mcp" or not _NAMED.isdisjoint(arrival.headers):
+            return None
+        return self._cookies.find_token(arrival)
 
     async def _look_up(self, arrival: Arrival) -> KeyEntry:
         """The key of a header that was not seen lately: its form is proven, then its digest is looked up."""
@@ -162,5 +174,14 @@ def _prefix(caller: Caller) -> str:
     return f"{'pk' if caller.kind == 'public' else 'sk'}_{caller.environment}_"
 
 
+def _require(scope: str, caller: Caller) -> None:
+    if scope != PERSON:
+        raise Forbidden(required_scope=scope)
+    if caller.credential != "session":
+        raise Forbidden(reason="session_required")
+
+
 def _subject(caller: Caller) -> str:
+    if caller.credential == "session":
+        return f"user:{caller.user_id}"
     return caller.organization_id if caller.environment == "live" else caller.organization_id + ":test"

@@ -8,6 +8,7 @@ from plughub.db.writer import BatchingWriter
 from plughub.events.follower import Follower
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
+from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
@@ -51,6 +52,7 @@ class Hub:
     parking: ParkingLot
     profiles: ProfileDirectory
     listening: Listening
+    cookies: Cookies
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

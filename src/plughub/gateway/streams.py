@@ -1,16 +1,22 @@
 """Running requests that tell something before they end, and whose streams end with the key they were opened with."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from plughub.db.unit_of_work import Event
-from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED
+from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED, SESSION_ENDED, SESSION_SWITCHED
 from plughub.kit.caller import Caller
-from plughub.kit.errors import HubError, KeyRevoked, KeySuspended
+from plughub.kit.errors import HubError, KeyRevoked, KeySuspended, SessionEnded
 
 # Progress is advice: a client that reads more slowly than the server reports misses some of it.
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 1024 * 1024
+_ENDS: Mapping[str, Callable[[], HubError]] = {
+    KEY_REVOKED: KeyRevoked,
+    KEY_SUSPENDED: lambda: KeySuspended(reason="key_suspended"),
+    SESSION_ENDED: SessionEnded,
+    SESSION_SWITCHED: SessionEnded,
+}
 
 
 class Feed:
@@ -92,6 +98,7 @@ class OpenStreams:
     async def follow(self, events: Sequence[Event]) -> None:
         """End the streams of keys that may no longer call."""
         for event in events:
-            if event.name in (KEY_REVOKED, KEY_SUSPENDED) and event.key_id is not None:
+            end = _ENDS.get(event.name)
+            if end is not None and event.key_id is not None:
                 for feed in self._feeds.get(event.key_id, ()):
-                    feed.stop(KeyRevoked() if event.name == KEY_REVOKED else KeySuspended(reason="key_suspended"))
+                    feed.stop(end())

@@ -68,7 +68,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         status="active",
         expires_at=expires_at,
         created_at=now,
-        created_by=caller.key_id or None,
+        created_by=caller.user_id or caller.key_id or None,
         revoked_at=None,
     )
     values = {name: getattr(key, name) for name in Key.__slots__ if name != "servers"}
@@ -84,7 +84,8 @@ async def list_keys(
     connection: AsyncConnection, caller: Caller, *, limit: int, offset: int, status: StatusFilter | None = None, now: float = 0.0
 ) -> Page[Key]:
     """The keys of the caller's space, oldest first; revoked ones stay in the list. `now` is needed for `active` and `expired`."""
-    rows, total = await store.list_keys(connection, caller.space_id, _status_condition(status, now), limit, offset)
+    conditions = (*_status_condition(status, now), *_own(caller))
+    rows, total = await store.list_keys(connection, caller.space_id, conditions, limit, offset)
     grants = await store.list_grants(connection, [row.id for row in rows if not row.all_servers])
     return Page([_key(row, grants) for row in rows], total, limit, offset)
 
@@ -92,7 +93,7 @@ async def list_keys(
 async def get_key(connection: AsyncConnection, caller: Caller, key_id: str) -> Key:
     """A key of the caller's space, in any state. Raises KeyNotFound."""
     row = await store.find_key(connection, key_id, caller.space_id)
-    if row is None:
+    if row is None or (_sees_own_alone(caller) and row.created_by != caller.user_id):
         raise KeyNotFound
     return _key(row, {} if row.all_servers else await store.list_grants(connection, [row.id]))
 
@@ -141,6 +142,15 @@ async def revoke_key(uow: UnitOfWork, caller: Caller, key_id: str) -> Key:
     return revoked
 
 
+def _sees_own_alone(caller: Caller) -> bool:
+    """A person who is no administrator knows of the keys that they made, and of no others."""
+    return caller.user_id is not None and "admin" not in caller.scopes
+
+
+def _own(caller: Caller) -> Sequence[ColumnElement[bool]]:
+    return (api_key.c.created_by == caller.user_id,) if _sees_own_alone(caller) else ()
+
+
 def _stored(key: Key, name: str) -> Any:
     return list(key.scopes) if name == "scopes" else getattr(key, name)
 
@@ -178,7 +188,7 @@ async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
 
 
 async def _expiry_of_maker(uow: UnitOfWork, caller: Caller) -> float | None:
-    if not caller.key_id:
+    if not caller.key_id or caller.credential != "key":
         return None
     row = await store.find_key(uow.connection, caller.key_id, caller.space_id)
     if row is None or row.status != "active":

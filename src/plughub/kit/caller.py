@@ -7,6 +7,7 @@ from plughub.kit.errors import Forbidden
 
 Environment = Literal["live", "test"]
 KeyKind = Literal["public", "secret"]
+Credential = Literal["key", "session", "token"]
 
 DOCUMENTED_SCOPES = (
     "read:servers",
@@ -53,6 +54,8 @@ TIERS = {
     # In practice unlimited, on the same code path, so that headers are always numbers.
     "enterprise": Tier("enterprise", 1_000_000_000, 1_000_000, 1_000_000),
 }
+# Of one person, in whatever organisation: a browser asks more often than its person does, and spends nothing of the organisation's.
+SESSION_TIER = Tier("session", 20_000, 600, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Caller:
     """Made by admission from a credential, once; whatever acts for somebody takes it as an argument.
 
     `scopes` is already expanded: a key with `admin` holds every scope. `servers` is None for "all present and future".
-    `stdio_allowed`: the organisation may register servers that run commands on the host.
+    `stdio_allowed`: the organisation may register servers that run commands on the host. `key_id` is the id of the credential, be it a
+    key or a session; `user_id` the person behind it, when there is one.
     """
 
     organization_id: str
@@ -73,6 +77,8 @@ class Caller:
     tier: Tier
     operator: bool
     stdio_allowed: bool
+    credential: Credential = "key"
+    user_id: str | None = None
 
     def require(self, scope: str) -> None:
         """Raise Forbidden naming the scope that is missing."""
