@@ -31,6 +31,8 @@ from tests.conftest import FakeClock, empty
 from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, error_reply, json_reply, reply
 
 BASE = "http://localhost"
+# Of everybody who is made for a test.
+PASSWORD = "correct horse battery"
 Json = dict[str, Any]
 MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
@@ -81,6 +83,13 @@ class Browser:
         return {"Cookie": f"plughub={self.token}", "Origin": BASE}
 
 
+def shown(key: str | Browser) -> dict[str, str]:
+    """The headers of whoever asks."""
+    if isinstance(key, Browser):
+        return key.headers
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 @dataclass
 class Served:
     """A running hub. `key` is the operator's; `get`, `post` and so on speak with it unless told otherwise."""
@@ -90,6 +99,7 @@ class Served:
     secrets: Secrets
     key: str
     client: httpx2.AsyncClient
+    password_hash: str | None = None
 
     @property
     def database(self) -> Database:
@@ -105,9 +115,8 @@ class Served:
     ) -> httpx2.Response:
         """One request as the operator, or with another key ("" = none), or from a browser. `body`: bytes as they are, else as JSON."""
         key = self.key if key is None else key
-        shown = key.headers if isinstance(key, Browser) else {"Authorization": f"Bearer {key}"} if key else {}
         given = {
-            **shown,
+            **shown(key),
             **({"Content-Type": "application/json"} if body is not None else {}),
         }
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -133,9 +142,11 @@ class Served:
             return await get_organization(connection, entry.caller.organization_id)
 
     async def browser(self, organization: Organization, role: Role = "owner", email: str | None = None) -> Browser:
-        """A person of the organisation who is logged in; without a password that anybody knows."""
+        """A person of the organisation who is logged in."""
+        if self.password_hash is None:
+            self.password_hash = await self.app.hub.accounts.passwords.hash(PASSWORD)
         async with self.database.unit_of_work() as uow:
-            made = await insert_person(uow, email or f"{new_id()}@example.com", "Ada", "none", verified=True)
+            made = await insert_person(uow, email or f"{new_id()}@example.com", "Ada", self.password_hash, verified=True)
             await insert_membership(uow, organization.id, made.id, role)
             _, token = await open_session(uow, made.id, organization.id, Visit("127.0.0.1", "test"), 86_400)
         return Browser(made.id, token)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from plughub.api import (
+    auth,
     client_files,
     contents,
     keys,
@@ -49,8 +50,9 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import prune_events, prune_health
+from plughub.jobs import letter, prune_events, prune_health, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
@@ -119,6 +121,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *projects.ROUTES,
         *profiles.ROUTES,
         *keys.ROUTES,
+        *auth.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -196,6 +199,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
         cookies=cookies,
+        accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
 
@@ -210,7 +214,8 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people)}
+    handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)

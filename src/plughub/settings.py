@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 PREFIX = "PLUGHUB_"
 MIB = 1024 * 1024
@@ -56,9 +56,12 @@ class Settings(BaseModel):
     operator_email: str = Field("", description="Who owns the operator's organisation; made at a start while nobody does")
     operator_password: str = Field("", description="The password of that account; change it after the first login", repr=False)
     smtp_url: str = Field(
-        "", description="`smtp://` (STARTTLS), `smtps://` or `smtp+plain://user:password@host:port`; empty = no mail", repr=False
+        "",
+        pattern=r"^$|^(smtp|smtps|smtp\+plain)://[^\s]+$",
+        description="`smtp://` (STARTTLS), `smtps://` or `smtp+plain://user:password@host:port`; empty = no mail",
+        repr=False,
     )
-    mail_from: str = Field("", description="The sender of mails; needed with PLUGHUB_SMTP_URL")
+    mail_from: str = Field("", validate_default=True, description="The sender of mails; needed with PLUGHUB_SMTP_URL")
     address_limit_per_minute: int = Field(60, ge=1, description="Requests a minute from one address without a good key")
     max_body_bytes: int = Field(4 * MIB, ge=1024, description="Largest request body")
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")
@@ -81,6 +84,13 @@ class Settings(BaseModel):
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"
     )
     shutdown_grace_s: float = Field(10, ge=0, description="How long running calls may finish at a stop")
+
+    @field_validator("mail_from")
+    @classmethod
+    def _has_sender(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("smtp_url") and not value:
+            raise ValueError("a mail server needs a sender")
+        return value
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

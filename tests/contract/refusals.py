@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from tests.contract.cases import CASES, Json, render
 from tests.walks.rows import BODY_KINDS, DOCUMENT, PATH_KINDS, ROWS, Things, body, example, has_id, name, path, without_session
 
@@ -33,6 +33,7 @@ _MISSING = {
     "project": ("NOT_FOUND", "Project not found", "", ""),
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
+    "browser": ("NOT_FOUND", "Session not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {
@@ -75,6 +76,8 @@ def implied(row: Route) -> set[int]:
 
 def limited(row: Route) -> bool:
     """Whether a limit that is used up refuses the row. Rows of sessions count nothing, or what the session does."""
+    if row.scope == SIGNED_IN:  # the limit of a person's browsers: tests/gateway/test_cookies.py
+        return False
     return bool(row.cost) or (row.door == "mcp" and without_session(row) is None)
 
 
@@ -114,7 +117,7 @@ def cases_of(row: Route) -> Iterator[Json]:
     yield from _callers(row)
     if has_id(row) and row.scope != PUBLIC:
         kinds = [PATH_KINDS[part[1:-1]] for part in row.path.split("/") if part[1:-1] in PATH_KINDS] or list(BODY_KINDS.values())
-        yield _case(row, "a missing id", "operator", asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
+        yield _case(row, "a missing id", _good(row), asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
     if wanted := without_session(row):
         headers = {"allow": "POST"} if wanted == 405 else None
         yield _case(row, "without a session", "operator", asked(row, "new"), refusal(row, wanted, _WITHOUT_SESSION[wanted], {}, headers))
@@ -125,7 +128,10 @@ def _callers(row: Route) -> Iterator[Json]:
     if row.scope != PUBLIC:
         challenge = {"www-authenticate": {"$match": "^Bearer "}}
         yield _case(row, "no key", "none", asked(row, "missing"), refusal(row, 401, _UNAUTHORIZED, {}, challenge))
-    if row.scope not in (PUBLIC, AUTHENTICATED):
+    if row.scope == SIGNED_IN:
+        answer = refusal(row, 403, _FORBIDDEN, {"reason": "session_required"}, _COUNTERS)
+        yield _case(row, "a key, and no person", "operator", asked(row, "missing"), answer)
+    if row.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN):
         challenge = {"www-authenticate": {"$match": f'error="insufficient_scope", (.+, )?scope="{row.scope}"'}}
         answer = refusal(row, 403, _FORBIDDEN, {"required_scope": row.scope}, challenge | _COUNTERS)
         yield _case(row, "a key without the scope", f"without {row.scope}", asked(row, "missing"), answer)
@@ -135,6 +141,11 @@ def _callers(row: Route) -> Iterator[Json]:
         request = asked(row, "own" if row.path in _OWN else "missing")
         answer = refusal(row, 429, _LIMITED, details, {"retry-after": {"$any": "digits"}, **_COUNTERS})
         yield _case(row, "over the limit", who, request, answer)
+
+
+def _good(row: Route) -> str:
+    """Who may ask for the row."""
+    return "person" if row.scope == SIGNED_IN else "operator"
 
 
 def _bad_input(row: Route) -> Iterator[Json]:
@@ -152,7 +163,7 @@ def _bad_input(row: Route) -> Iterator[Json]:
         text: Any = {"$match": "^The 'surprise' field is "}
         texts = ("INVALID_PARAMETER", text, "validation_error", "Validation failed")
         details = {"surprise": text} if row.door == "v1" else {"field": "surprise"}
-        yield _case(row, "an unknown field", "operator", request, refusal(row, status, texts, details))
+        yield _case(row, "an unknown field", _good(row), request, refusal(row, status, texts, details))
     for field, least in numbers(row)[:1]:
         request = asked(row, "new")
         request["path"] += f"?{field}={least - 1}"

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from plughub.identity.links import make_link
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
-from plughub.kit.ids import public_id
+from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
-from tests.serving import RawAnswer, RawCall, Served
+from tests.serving import Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed
 
 _WITHOUT = "without "
+KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser")
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -65,8 +67,10 @@ class World:
                 pass
         return request_id
 
-    async def key_of(self, who: str) -> str:
-        """The secret that `who` asks with."""
+    async def key_of(self, who: str) -> str | Browser:
+        """The secret that `who` asks with, or the browser that they are logged in with."""
+        if who == "person":
+            return await self.served.browser(self.organization)
         if who not in self._keys:
             self._keys[who] = await self._made(who)
         return self._keys[who]
@@ -92,11 +96,11 @@ class World:
         given = {"test": {"environment": "test"}, "listed": {"servers": []}}[who]
         return await served.key_of(self.organization, **given)  # type: ignore[arg-type]
 
-    async def things(self, names: set[str]) -> dict[str, str]:
-        """What stands for the names; unknown ones are left as they are."""
+    async def things(self, names: set[str], key: str | Browser = "") -> dict[str, str]:
+        """What stands for the names; unknown ones are left as they are. `key`: whose browser is `own_browser`."""
         known = dict(self.fixed)
         missing = Things.missing()
-        known |= {f"missing_{kind}": missing.of(kind) for kind in ("server", "mcp", "key", "request", "project", "profile", "slug")}
+        known |= {f"missing_{kind}": missing.of(kind) for kind in KINDS}
         for prefix, body in _CONFIGS.items():
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})
@@ -109,9 +113,22 @@ class World:
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
+        if "own_browser" in names:
+            known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
+        if {"email", "reset_token", "verify_token"} & names:
+            known |= await self._account()
         if "stream" in names:
             known["stream"] = await self._stream()
         return known
+
+    async def _account(self) -> dict[str, str]:
+        """Somebody with the password of everybody, and the links that they have asked for."""
+        accounts, email = self.served.app.hub.accounts, f"{new_id()}@example.com"
+        await self.served.browser(self.organization, email=email)
+        async with self.served.database.unit_of_work() as uow:
+            reset = await make_link(uow, accounts.sealer, "reset", email, shown=True)
+            verify = await make_link(uow, accounts.sealer, "verify", email, shown=True)
+        return {"email": email, "reset_token": reset, "verify_token": verify}
 
     async def _session(self, path: str) -> str:
         """The id of a session of the operator's at that door."""

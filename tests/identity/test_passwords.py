@@ -130,7 +130,7 @@ async def test_attempts_at_once_do_not_slip_through_and_a_good_one_is_given_back
     assert sorted(result for result in results if isinstance(result, int)) == [0, 1, 2, 3, 4]
     assert sum(isinstance(result, RateLimited) for result in results) == 3
     async with database.unit_of_work() as uow:
-        await ATTEMPTS.forgive(uow, "192.0.2.1")
+        await ATTEMPTS.forgive(uow, "192.0.2.1", "ada@example.com")
     assert await take(database) == 0
 
 

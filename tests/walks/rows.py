@@ -12,20 +12,22 @@ from plughub.api.models import ApiError, V1Error
 from plughub.api.openapi import build_openapi
 from plughub.app import create_app
 from plughub.data_dir import Secrets
-from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
+from plughub.identity.service import Organization
 from plughub.keys.service import Peppers
 from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, public_id
 from plughub.settings import Settings
-from tests.serving import Json, Served
+from tests.serving import PASSWORD, Browser, Json, Served
 
 _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
 DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
-SCOPED = tuple(row for row in CLOSED if row.scope != AUTHENTICATED)
+SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN))
+PERSONAL = tuple(row for row in CLOSED if row.scope == SIGNED_IN)
 # The members of a path, and the members of a body that name something of the caller's.
 PATH_KINDS = {
     "uuid": "server",
@@ -36,12 +38,14 @@ PATH_KINDS = {
     "project_uuid": "project",
     "profile_uuid": "profile",
     "profile_slug": "slug",
+    "session_id": "browser",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
 WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
+    "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
 
@@ -52,8 +56,8 @@ def name(row: Route) -> str:
 
 @dataclass
 class Things:
-    """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, and the
-    profile's slug; real or not."""
+    """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
+    profile's slug, and a session of a browser; real or not."""
 
     server: str
     key: str
@@ -61,6 +65,7 @@ class Things:
     project: str = field(default_factory=new_id)
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
+    browser: str = field(default_factory=lambda: public_id("ses", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -142,8 +147,16 @@ def _instance(schema: Mapping[str, Any]) -> Any:
     return plain.get(schema.get("type", "object"), {})
 
 
-async def ask(served: Served, row: Route, things: Things, key: str | None = None, **given: Any) -> httpx2.Response:
-    """One request to the row."""
+async def credential(served: Served, row: Route, organization: Organization | None = None) -> str | Browser:
+    """Who may ask for the row: the operator's key, or somebody who has just logged in where no key will do."""
+    if row.scope != SIGNED_IN:
+        return served.key
+    return await served.browser(organization or await served.operator())
+
+
+async def ask(served: Served, row: Route, things: Things, key: str | Browser | None = None, **given: Any) -> httpx2.Response:
+    """One request to the row, by whoever may ask it unless said otherwise."""
+    key = await credential(served, row) if key is None else key
     return await served.call(row.method, path(row, things), whole_body(row, things), key=key, **given)
 
 

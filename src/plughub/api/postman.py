@@ -11,7 +11,7 @@ from typing import Any
 from plughub import __version__
 from plughub.api.examples import BODIES, MCP_ACCEPT
 from plughub.api.openapi import DESCRIPTION, build_openapi
-from plughub.door.routes import PUBLIC, Route
+from plughub.door.routes import PUBLIC, SIGNED_IN, Route
 
 Json = dict[str, Any]
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -64,8 +64,14 @@ _KEPT = {
 }
 
 
+def for_keys(row: Route) -> bool:
+    """Whether a run with a key can ask for the row: what people do with passwords and sessions is for browsers."""
+    return row.scope != SIGNED_IN and not (row.scope == PUBLIC and row.method == "POST")
+
+
 def build_postman(rows: Sequence[Route]) -> Json:
-    """The collection of all rows."""
+    """The collection of all rows that a key can ask for."""
+    rows = [row for row in rows if for_keys(row)]
     described = build_openapi(rows)["paths"]
     folders: dict[str, list[Json]] = {}
     # Removed last within a folder, and what is in another thing before that: the other requests need it.

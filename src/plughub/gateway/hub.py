@@ -14,6 +14,7 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.identity.accounts import Accounts
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.kit.clock import Clock
@@ -53,6 +54,7 @@ class Hub:
     profiles: ProfileDirectory
     listening: Listening
     cookies: Cookies
+    accounts: Accounts
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

@@ -62,12 +62,15 @@ class Attempts:
         await _write(uow, by_address, tat + self._interval_s, 0, now)
         return self._left(tat + self._interval_s, now)
 
-    async def forgive(self, uow: UnitOfWork, address: str, account: str | None = None) -> None:
+    async def forgive(self, uow: UnitOfWork, address: str, account: str) -> None:
         """The attempt was a good one."""
-        if account is not None:
-            await uow.execute(delete(attempt).where(attempt.c.subject == self._subject("account", account)))
+        await self.forgive_account(uow, account)
         statement = update(attempt).where(attempt.c.subject == self._subject("address", _network(address)))
         await uow.execute(statement.values(tat=attempt.c.tat - self._interval_s))
+
+    async def forgive_account(self, uow: UnitOfWork, account: str) -> None:
+        """Forget the failures of an account: whoever has it has shown that."""
+        await uow.execute(delete(attempt).where(attempt.c.subject == self._subject("account", account)))
 
     def _left(self, tat: float, now: float) -> AttemptsLeft:
         left = max(0, int((WINDOW_S - (tat - now)) / self._interval_s + _GRAIN_S))

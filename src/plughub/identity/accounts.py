@@ -1,0 +1,217 @@
+"""Rules of accounts: who may register, how somebody logs in, and what a forgotten password costs.
+
+Every function opens its own units of work: none is open while a password is judged. Nothing here tells by status, body or time whether
+an account exists, but registering without a mail server (CONTRACT section 3).
+"""
+
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Literal
+
+from sqlalchemy.exc import IntegrityError
+
+from plughub.db.engine import Database
+from plughub.db.unit_of_work import UnitOfWork
+from plughub.identity import letters, people
+from plughub.identity.attempts import Attempts, AttemptsLeft
+from plughub.identity.links import Link, LinkKind, drop_links, use_link
+from plughub.identity.passwords import Passwords, check_new_password
+from plughub.identity.people import Person, Place, find_person, insert_membership, insert_person, list_places, lock_person, normal_email
+from plughub.identity.service import create_organization
+from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
+from plughub.kit.caller import Caller
+from plughub.kit.crypto import Sealer
+from plughub.kit.errors import Conflict, Forbidden, LinkNotFound, LoginRefused
+from plughub.settings import Settings
+
+Registration = Literal["open", "invite", "closed"]
+_RESET: tuple[LinkKind, ...] = ("reset",)
+_CONFIRMING: tuple[LinkKind, ...] = ("register", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login that went well; `token` is the cookie's."""
+
+    person: Person
+    place: Place
+    session: BrowserSession
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crypto:
+    """What identity keeps secrets with: peppers of digests by version, and the ring that seals."""
+
+    peppers: dict[int, bytes]
+    sealer: Sealer
+
+
+class Accounts:
+    """Holds what the rules need; no state of its own but the queue of passwords to judge."""
+
+    def __init__(self, database: Database, settings: Settings, crypto: Crypto) -> None:
+        self.database = database
+        self.settings = settings
+        self.sealer = crypto.sealer
+        self.passwords = Passwords(crypto.peppers)
+        self.attempts = Attempts(settings.credential_attempts, crypto.peppers[max(crypto.peppers)])
+        self.mails = bool(settings.smtp_url)
+
+    @property
+    def registration(self) -> Registration:
+        """Who may register: as set, else anybody where only this machine can ask."""
+        if self.settings.registration:
+            return self.settings.registration
+        return "open" if _is_loopback(self.settings.host) and not self.settings.public_url else "invite"
+
+    async def take(self, visit: Visit, email: str | None = None) -> AttemptsLeft:
+        """Count an attempt. Raises RateLimited."""
+        async with self.database.unit_of_work() as uow:
+            return await self.attempts.take(uow, visit.address, email)
+
+    async def register(self, name: str, email: str, password: str) -> Person | None:
+        """The new account; None when a mail tells whoever has the address what came of it. Raises Forbidden, Invalid, Conflict."""
+        if self.registration != "open":
+            raise Forbidden("Registration is by invitation", reason=f"registration_{self.registration}")
+        email = normal_email(email)
+        check_new_password(password, email=email, name=name)
+        hashed = await self.passwords.hash(password)
+        if self.mails:
+            async with self.database.unit_of_work() as uow:
+                await letters.post(uow, self.sealer, "register", email, {"name": name, "password_hash": hashed})
+            return None
+        try:
+            async with self.database.unit_of_work() as uow:
+                if await find_person(uow.connection, email=email) is not None:
+                    raise Conflict("An account with this address exists already")
+                person = await self.found(uow, email, name, hashed, verified=False)
+                await letters.post(uow, self.sealer, "verify", email)
+                return person
+        except IntegrityError as error:  # registered twice at the same moment
+            raise Conflict("An account with this address exists already") from error
+
+    async def found(self, uow: UnitOfWork, email: str, name: str, password_hash: str, *, verified: bool) -> Person:
+        """A new person with an organisation of their own."""
+        person = await insert_person(uow, email, name, password_hash, verified=verified)
+        await self._found_organization(uow, person)
+        return person
+
+    async def log_in(self, visit: Visit, email: str, password: str) -> Login:
+        """Judge a password and open a session. The attempt is counted already. Raises LoginRefused, Unavailable."""
+        email = email.strip().lower()
+        async with self.database.read() as connection:
+            person = await find_person(connection, email=email)
+        good = await self.passwords.verify(password, person.password_hash if person is not None else None)
+        if person is None or not good:
+            raise LoginRefused
+        newer = await self.passwords.hash(password) if self.passwords.outdated(person.password_hash) else None
+        async with self.database.unit_of_work() as uow:
+            now_is = await lock_person(uow, person.id)
+            if now_is is None or now_is.password_hash != person.password_hash:  # changed meanwhile
+                raise LoginRefused
+            if newer is not None:
+                await people.update_person(uow, person.id, {"password_hash": newer})
+            await self.attempts.forgive(uow, visit.address, email)
+            return await self.open(uow, person, visit)
+
+    async def open(self, uow: UnitOfWork, person: Person, visit: Visit, organization_id: str | None = None) -> Login:
+        """A session of somebody who has proven who they are, for the organisation they were in first unless one is named."""
+        places = await list_places(uow.connection, person.id)
+        if not places:  # removed from the last one
+            await self._found_organization(uow, person)
+            places = await list_places(uow.connection, person.id)
+        place = next((place for place in places if place.organization_id == organization_id), places[0])
+        session, token = await open_session(uow, person.id, place.organization_id, visit, self.settings.login_lifetime_s)
+        return Login(person, place, session, token)
+
+    async def change_password(self, caller: Caller, visit: Visit, current: str, new: str) -> None:
+        """Set another password; every other session of the person ends. Raises LoginRefused, Invalid, RateLimited."""
+        person = await self.prove(caller, visit, current)
+        check_new_password(new, email=person.email, name=person.name)
+        hashed = await self.passwords.hash(new)
+        async with self.database.unit_of_work() as uow:
+            if (await self._locked(uow, person)).password_hash != person.password_hash:
+                raise LoginRefused
+            await self._set_password(uow, person, hashed, keep=caller.key_id)
+
+    async def prove(self, caller: Caller, visit: Visit, password: str) -> Person:
+        """The person behind a session, who has shown their password once more. Raises LoginRefused, RateLimited."""
+        async with self.database.read() as connection:
+            person = await find_person(connection, person_id=caller.user_id)
+        if person is None:
+            raise LoginRefused
+        await self.take(visit, person.email)
+        if not await self.passwords.verify(password, person.password_hash):
+            raise LoginRefused("Wrong password")
+        async with self.database.unit_of_work() as uow:
+            await self.attempts.forgive(uow, visit.address, person.email)
+        return person
+
+    async def forget(self, email: str) -> None:
+        """Have a link to set a new password written, if the address has an account. Raises Invalid."""
+        async with self.database.unit_of_work() as uow:
+            await letters.post(uow, self.sealer, "reset", normal_email(email))
+
+    async def reset(self, token: str, password: str) -> Person:
+        """Set a new password by a link: all sessions end, the second factor stays. Raises LinkNotFound, Invalid."""
+        hashed = await self.passwords.hash(password)
+        async with self.database.unit_of_work() as uow:
+            link = await use_link(uow, self.sealer, _RESET, token)
+            person = await find_person(uow.connection, email=link.email)
+            if person is None:
+                raise LinkNotFound
+            check_new_password(password, email=person.email, name=person.name)
+            await self._set_password(uow, person, hashed)
+            if person.verified_at is None and self.mails:  # only whoever reads its mail could have come here
+                await people.update_person(uow, person.id, {"verified_at": uow.clock.time()})
+            await self.attempts.forgive_account(uow, person.email)
+            return person
+
+    async def verify(self, token: str) -> Person:
+        """What the link says is true: finish a registration, or note the address as its person's. Raises LinkNotFound."""
+        async with self.database.unit_of_work() as uow:
+            link = await use_link(uow, self.sealer, _CONFIRMING, token)
+            person = await find_person(uow.connection, email=link.email)
+            if link.kind == "register" and person is None:
+                return await self._finish(uow, link)
+            if person is None or link.kind == "register":
+                raise LinkNotFound
+            await people.update_person(uow, person.id, {"verified_at": uow.clock.time()})
+            return replace(person, verified_at=uow.clock.time())
+
+    async def ask_again(self, caller: Caller) -> None:
+        """Write to the person once more to confirm their address."""
+        async with self.database.unit_of_work() as uow:
+            person = await find_person(uow.connection, person_id=caller.user_id)
+            if person is not None and person.verified_at is None:
+                await letters.post(uow, self.sealer, "verify", person.email)
+
+    async def _finish(self, uow: UnitOfWork, link: Link) -> Person:
+        return await self.found(uow, link.email, link.data["name"], link.data["password_hash"], verified=True)
+
+    async def _found_organization(self, uow: UnitOfWork, person: Person) -> None:
+        made = await create_organization(uow, person.name)
+        await insert_membership(uow, made.id, person.id, "owner")
+
+    async def _locked(self, uow: UnitOfWork, person: Person) -> Person:
+        found = await lock_person(uow, person.id)
+        if found is None:
+            raise LoginRefused
+        return found
+
+    async def _set_password(self, uow: UnitOfWork, person: Person, hashed: str, *, keep: str | None = None) -> None:
+        await people.update_person(uow, person.id, {"password_hash": hashed, "password_at": uow.clock.time()})
+        await end_sessions(uow, person.id, keep=keep)
+        await drop_links(uow, _RESET, person.email)
+        if self.mails:
+            await letters.post(uow, self.sealer, "changed", person.email)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
