@@ -4,13 +4,14 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 import anyio
+from pyotp import TOTP
 
 from plughub.identity.links import make_link
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
 from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
-from tests.serving import Browser, RawAnswer, RawCall, Served
+from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed
 
 _WITHOUT = "without "
@@ -117,6 +118,8 @@ class World:
             known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
         if {"email", "reset_token", "verify_token"} & names:
             known |= await self._account()
+        if {"totp", "code"} & names:
+            known |= await self._authenticator(key, confirmed="totp" in names)
         if "stream" in names:
             known["stream"] = await self._stream()
         return known
@@ -129,6 +132,14 @@ class World:
             reset = await make_link(uow, accounts.sealer, "reset", email, shown=True)
             verify = await make_link(uow, accounts.sealer, "verify", email, shown=True)
         return {"email": email, "reset_token": reset, "verify_token": verify}
+
+    async def _authenticator(self, key: str | Browser, *, confirmed: bool) -> dict[str, str]:
+        """The person's authenticator is set up, and in use when it is `confirmed`: the code that it shows."""
+        secret = (await self.served.call("POST", "/api/auth/totp", {"password": PASSWORD}, key=key)).json()["secret"]
+        step = int(self.served.clock.time()) // 30
+        if confirmed:
+            await self.served.call("POST", "/api/auth/totp/confirm", {"code": TOTP(secret).generate_otp(step)}, key=key)
+        return {"totp": TOTP(secret).generate_otp(step + 1), "code": TOTP(secret).generate_otp(step)}
 
     async def _session(self, path: str) -> str:
         """The id of a session of the operator's at that door."""

@@ -46,6 +46,7 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
+    "POST /api/auth/totp": {"password": PASSWORD},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
 

@@ -81,7 +81,7 @@ async def register(hub: HubDep, asked: AskedDep, body: shapes.RegisterIn) -> Res
 async def log_in(hub: HubDep, asked: AskedDep, body: shapes.LoginIn) -> Response:
     """Open a session: the answer sets its cookie. A wrong address and a wrong password are told alike."""
     await asked.count(body.email.strip().lower())
-    login = await hub.accounts.log_in(asked.visit, body.email, body.password)
+    login = await hub.accounts.log_in(asked.visit, body.email, body.password, body.code)
     return asked.signed_in(reply(logged_in(login)), login.token)
 
 
@@ -159,6 +159,28 @@ async def send_verification(caller: CallerDep, hub: HubDep) -> Response:
     return reply({"status": "sent_if_known"}, 202)
 
 
+async def begin_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.TotpIn) -> Response:
+    """Get a secret for an authenticator; nothing changes until it is confirmed."""
+    secret, uri = await hub.accounts.begin_totp(caller, asked.visit, body.password)
+    return reply({"secret": secret, "uri": uri})
+
+
+async def confirm_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.TotpConfirmIn) -> Response:
+    """Show a code of the authenticator: from now on every login needs one. Every other session ends."""
+    return reply({"backup_codes": await hub.accounts.confirm_totp(caller, asked.visit, body.code)})
+
+
+async def disable_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.ProofIn) -> Response:
+    """Log in with a password alone again. Every other session ends."""
+    await hub.accounts.disable_totp(caller, asked.visit, body.password, body.code)
+    return Response(status_code=204)
+
+
+async def renew_backup_codes(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.ProofIn) -> Response:
+    """Get new backup codes; the older ones are worth nothing."""
+    return reply({"backup_codes": await hub.accounts.renew_backup_codes(caller, asked.visit, body.password, body.code)})
+
+
 def user(person: Person) -> dict[str, Any]:
     """A person as the API shows them."""
     return {
@@ -216,6 +238,10 @@ ROUTES = [
     _row("DELETE", "/sessions", SIGNED_IN, end_other_sessions, "Log out everywhere else", output=shapes.EndedOut),
     _row("DELETE", "/sessions/{session_id}", SIGNED_IN, end_session, "Log one browser out", status=204),
     _row("POST", "/password", SIGNED_IN, change_password, "Change the password", status=204),
+    _row("POST", "/totp", SIGNED_IN, begin_totp, "Begin with a second factor", output=shapes.TotpOut),
+    _row("POST", "/totp/confirm", SIGNED_IN, confirm_totp, "Switch the second factor on", output=shapes.BackupCodesOut),
+    _row("POST", "/totp/disable", SIGNED_IN, disable_totp, "Switch the second factor off", status=204),
+    _row("POST", "/totp/backup-codes", SIGNED_IN, renew_backup_codes, "Get new backup codes", output=shapes.BackupCodesOut),
     _row("POST", "/password/forgot", PUBLIC, forgot_password, "Forgot the password", status=202, output=shapes.SentOut),
     _row("POST", "/password/reset", PUBLIC, reset_password, "Set a new password", output=shapes.VerifiedOut),
     _row("POST", "/verify", PUBLIC, verify, "Confirm an address", output=shapes.VerifiedOut),

@@ -27,6 +27,7 @@ def _no_nul(text: str) -> str:
 PersonName = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), AfterValidator(_printable)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EMAIL), AfterValidator(_no_nul)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LENGTH), AfterValidator(_no_nul)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -41,12 +42,13 @@ class RegisterIn(BaseModel):
 
 
 class LoginIn(BaseModel):
-    """`POST /api/auth/login`."""
+    """`POST /api/auth/login`. `code`: of the authenticator, or a backup code, for whoever has a second factor."""
 
     model_config = _STRICT
 
     email: Email
     password: Password
+    code: Code | None = None
 
 
 class PasswordIn(BaseModel):
@@ -56,6 +58,44 @@ class PasswordIn(BaseModel):
 
     current_password: Password = Field(validation_alias=AliasChoices("current_password", "currentPassword"))
     new_password: Password = Field(validation_alias=AliasChoices("new_password", "newPassword"))
+
+
+class TotpIn(BaseModel):
+    """`POST /api/auth/totp`."""
+
+    model_config = _STRICT
+
+    password: Password
+
+
+class TotpConfirmIn(BaseModel):
+    """`POST /api/auth/totp/confirm`."""
+
+    model_config = _STRICT
+
+    code: Code
+
+
+class ProofIn(BaseModel):
+    """`POST /api/auth/totp/disable` and `/backup-codes`: both factors once more."""
+
+    model_config = _STRICT
+
+    password: Password
+    code: Code
+
+
+class TotpOut(Shape):
+    """What an authenticator needs, shown this once. `uri` is what its QR code says."""
+
+    secret: str
+    uri: str
+
+
+class BackupCodesOut(Shape):
+    """Each stands for a code of the authenticator once; shown this once."""
+
+    backup_codes: list[str]
 
 
 class ForgotIn(BaseModel):

@@ -17,15 +17,17 @@ from plughub.identity.attempts import Attempts, AttemptsLeft
 from plughub.identity.links import Link, LinkKind, drop_links, use_link
 from plughub.identity.passwords import Passwords, check_new_password
 from plughub.identity.people import Person, Place, find_person, insert_membership, insert_person, list_places, lock_person, normal_email
+from plughub.identity.second_factor import SecondFactor
 from plughub.identity.service import create_organization
 from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import Sealer
-from plughub.kit.errors import Conflict, Forbidden, LinkNotFound, LoginRefused
+from plughub.kit.errors import Conflict, Forbidden, Invalid, LinkNotFound, LoginRefused
 from plughub.settings import Settings
 
 Registration = Literal["open", "invite", "closed"]
 _RESET: tuple[LinkKind, ...] = ("reset",)
+_CODE_HINT = "Send the six digits that the authenticator shows now, or a backup code; each is good once"
 _CONFIRMING: tuple[LinkKind, ...] = ("register", "verify")
 
 
@@ -55,6 +57,7 @@ class Accounts:
         self.settings = settings
         self.sealer = crypto.sealer
         self.passwords = Passwords(crypto.peppers)
+        self.second_factor = SecondFactor(crypto.sealer, crypto.peppers)
         self.attempts = Attempts(settings.credential_attempts, crypto.peppers[max(crypto.peppers)])
         self.mails = bool(settings.smtp_url)
 
@@ -97,19 +100,28 @@ class Accounts:
         await self._found_organization(uow, person)
         return person
 
-    async def log_in(self, visit: Visit, email: str, password: str) -> Login:
-        """Judge a password and open a session. The attempt is counted already. Raises LoginRefused, Unavailable."""
+    async def log_in(self, visit: Visit, email: str, password: str, code: str | None = None) -> Login:
+        """Judge a password, and a code where the person has a second factor, and open a session. The attempt is counted already.
+
+        Raises LoginRefused, Unavailable.
+        """
         email = email.strip().lower()
         async with self.database.read() as connection:
             person = await find_person(connection, email=email)
         good = await self.passwords.verify(password, person.password_hash if person is not None else None)
         if person is None or not good:
             raise LoginRefused
+        if person.totp_confirmed_at is not None and code is None:
+            async with self.database.unit_of_work() as uow:
+                await self.attempts.give_back(uow, visit.address)
+            raise LoginRefused("A code of the authenticator is needed", reason="code_required", hint=_CODE_HINT)
         newer = await self.passwords.hash(password) if self.passwords.outdated(person.password_hash) else None
         async with self.database.unit_of_work() as uow:
             now_is = await lock_person(uow, person.id)
             if now_is is None or now_is.password_hash != person.password_hash:  # changed meanwhile
                 raise LoginRefused
+            if now_is.totp_confirmed_at is not None and not await self.second_factor.accept(uow, now_is, code or ""):
+                raise LoginRefused("Wrong code", reason="code_wrong", hint=_CODE_HINT)
             if newer is not None:
                 await people.update_person(uow, person.id, {"password_hash": newer})
             await self.attempts.forgive(uow, visit.address, email)
@@ -133,10 +145,14 @@ class Accounts:
         async with self.database.unit_of_work() as uow:
             if (await self._locked(uow, person)).password_hash != person.password_hash:
                 raise LoginRefused
-            await self._set_password(uow, person, hashed, keep=caller.key_id)
+            await self._set_password(uow, person, hashed)
+            await self._changed(uow, person, visit, keep=caller.key_id)
 
-    async def prove(self, caller: Caller, visit: Visit, password: str) -> Person:
-        """The person behind a session, who has shown their password once more. Raises LoginRefused, RateLimited."""
+    async def prove(self, caller: Caller, visit: Visit, password: str, *, forgive: bool = True) -> Person:
+        """The person behind a session, who has shown their password once more. Raises LoginRefused, RateLimited.
+
+        Without `forgive` the attempt stays counted, because a code is judged after it.
+        """
         async with self.database.read() as connection:
             person = await find_person(connection, person_id=caller.user_id)
         if person is None:
@@ -144,9 +160,49 @@ class Accounts:
         await self.take(visit, person.email)
         if not await self.passwords.verify(password, person.password_hash):
             raise LoginRefused("Wrong password")
-        async with self.database.unit_of_work() as uow:
-            await self.attempts.forgive(uow, visit.address, person.email)
+        if forgive:
+            async with self.database.unit_of_work() as uow:
+                await self.attempts.forgive(uow, visit.address, person.email)
         return person
+
+    async def begin_totp(self, caller: Caller, visit: Visit, password: str) -> tuple[str, str]:
+        """A secret for an authenticator, and its address for a QR code. Raises LoginRefused, Conflict when there is one in use."""
+        person = await self.prove(caller, visit, password)
+        async with self.database.unit_of_work() as uow:
+            person = await self._locked(uow, person)
+            if person.totp_confirmed_at is not None:
+                raise Conflict("The second factor is on already")
+            return await self.second_factor.begin(uow, person)
+
+    async def confirm_totp(self, caller: Caller, visit: Visit, code: str) -> list[str]:
+        """Switch the second factor on; every other session ends. The backup codes. Raises Invalid for a wrong code, Conflict."""
+        async with self.database.read() as connection:
+            person = await find_person(connection, person_id=caller.user_id)
+        if person is None or person.totp_secret is None or person.totp_confirmed_at is not None:
+            raise Conflict("There is no second factor to confirm")
+        await self.take(visit, person.email)
+        async with self.database.unit_of_work() as uow:
+            codes = await self.second_factor.confirm(uow, await self._locked(uow, person), code)
+            if codes is None:
+                raise Invalid("code", "The 'code' field is not the code that the authenticator shows now", "***")
+            await self._changed(uow, person, visit, keep=caller.key_id)
+            return codes
+
+    async def disable_totp(self, caller: Caller, visit: Visit, password: str, code: str) -> None:
+        """Switch the second factor off; every other session ends. Raises LoginRefused, Conflict when it is off."""
+        person = await self.prove(caller, visit, password, forgive=False)
+        async with self.database.unit_of_work() as uow:
+            await self._accept(uow, person, code)
+            await self.second_factor.disable(uow, person)
+            await self._changed(uow, person, visit, keep=caller.key_id)
+
+    async def renew_backup_codes(self, caller: Caller, visit: Visit, password: str, code: str) -> list[str]:
+        """New backup codes; the older ones are worth nothing. Raises LoginRefused, Conflict when there is no second factor."""
+        person = await self.prove(caller, visit, password, forgive=False)
+        async with self.database.unit_of_work() as uow:
+            await self._accept(uow, person, code)
+            await self._changed(uow, person, visit, keep=caller.key_id)
+            return await self.second_factor.renew_backup_codes(uow, person)
 
     async def forget(self, email: str) -> None:
         """Have a link to set a new password written, if the address has an account. Raises Invalid."""
@@ -163,6 +219,7 @@ class Accounts:
                 raise LinkNotFound
             check_new_password(password, email=person.email, name=person.name)
             await self._set_password(uow, person, hashed)
+            await self._end_others(uow, person)
             if person.verified_at is None and self.mails:  # only whoever reads its mail could have come here
                 await people.update_person(uow, person.id, {"verified_at": uow.clock.time()})
             await self.attempts.forgive_account(uow, person.email)
@@ -200,10 +257,24 @@ class Accounts:
             raise LoginRefused
         return found
 
-    async def _set_password(self, uow: UnitOfWork, person: Person, hashed: str, *, keep: str | None = None) -> None:
+    async def _accept(self, uow: UnitOfWork, person: Person, code: str) -> None:
+        now_is = await self._locked(uow, person)
+        if now_is.totp_confirmed_at is None:
+            raise Conflict("The second factor is off")
+        if not await self.second_factor.accept(uow, now_is, code):
+            raise LoginRefused("Wrong code", reason="code_wrong", hint=_CODE_HINT)
+
+    async def _set_password(self, uow: UnitOfWork, person: Person, hashed: str) -> None:
         await people.update_person(uow, person.id, {"password_hash": hashed, "password_at": uow.clock.time()})
-        await end_sessions(uow, person.id, keep=keep)
         await drop_links(uow, _RESET, person.email)
+
+    async def _changed(self, uow: UnitOfWork, person: Person, visit: Visit, *, keep: str) -> None:
+        """What a login needs is another thing now: whoever is logged in elsewhere has not shown it."""
+        await self.attempts.forgive(uow, visit.address, person.email)
+        await self._end_others(uow, person, keep=keep)
+
+    async def _end_others(self, uow: UnitOfWork, person: Person, keep: str | None = None) -> None:
+        await end_sessions(uow, person.id, keep=keep)
         if self.mails:
             await letters.post(uow, self.sealer, "changed", person.email)
 
