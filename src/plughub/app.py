@@ -17,12 +17,14 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    organizations,
     profiles,
     projects,
     server_logs,
     server_operations,
     servers,
     system,
+    v1_organization,
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
@@ -122,6 +124,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
+        *organizations.ROUTES,
+        *v1_organization.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),

@@ -33,6 +33,8 @@ _MISSING = {
     "project": ("NOT_FOUND", "Project not found", "", ""),
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
+    "organization": ("NOT_FOUND", "Organization not found", "", ""),
+    "member": ("NOT_FOUND", "Member not found", "not_found", "Member not found"),
     "browser": ("NOT_FOUND", "Session not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.

@@ -72,7 +72,7 @@ AskedDep = Annotated[Asked, Depends(_asked)]
 async def register(hub: HubDep, asked: AskedDep, body: shapes.RegisterIn) -> Response:
     """Open an account with an organisation of its own. With a mail server the answer is always this one, and a mail tells the rest."""
     await asked.count()
-    person = await hub.accounts.register(body.name, body.email, body.password)
+    person = await hub.accounts.register(body.name, body.email, body.password, body.invitation)
     status = "verification_sent" if person is None else "registered"
     email = body.email.strip().lower()
     return reply({"status": status, "email": email, "user": None if person is None else user(person)}, 201)

@@ -32,13 +32,14 @@ Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class RegisterIn(BaseModel):
-    """`POST /api/auth/register`."""
+    """`POST /api/auth/register`. `invitation`: the token of the link that somebody was invited with."""
 
     model_config = _STRICT
 
     name: PersonName
     email: Email
     password: Password
+    invitation: Token | None = None
 
 
 class LoginIn(BaseModel):

@@ -12,13 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from plughub.db.engine import Database
 from plughub.db.unit_of_work import UnitOfWork
-from plughub.identity import letters, people
+from plughub.identity import invitations, letters, people
 from plughub.identity.attempts import Attempts, AttemptsLeft
 from plughub.identity.links import Link, LinkKind, drop_links, use_link
+from plughub.identity.members import add_member
 from plughub.identity.passwords import Passwords, check_new_password
-from plughub.identity.people import Person, Place, find_person, insert_membership, insert_person, list_places, lock_person, normal_email
+from plughub.identity.people import Person, Place, find_person, insert_person, list_places, lock_person, normal_email
 from plughub.identity.second_factor import SecondFactor
-from plughub.identity.service import create_organization
+from plughub.identity.service import Organization, create_organization
 from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import Sealer
@@ -73,14 +74,17 @@ class Accounts:
         async with self.database.unit_of_work() as uow:
             return await self.attempts.take(uow, visit.address, email)
 
-    async def register(self, name: str, email: str, password: str) -> Person | None:
-        """The new account; None when a mail tells whoever has the address what came of it. Raises Forbidden, Invalid, Conflict."""
-        if self.registration != "open":
+    async def register(self, name: str, email: str, password: str, invitation: str | None = None) -> Person | None:
+        """The new account; None when a mail tells whoever has the address what came of it.
+
+        With an invitation the person is in its organisation as well. Raises Forbidden, Invalid, Conflict, LinkNotFound.
+        """
+        if self.registration == "closed" or (self.registration == "invite" and invitation is None):
             raise Forbidden("Registration is by invitation", reason=f"registration_{self.registration}")
         email = normal_email(email)
         check_new_password(password, email=email, name=name)
         hashed = await self.passwords.hash(password)
-        if self.mails:
+        if self.mails and invitation is None:
             async with self.database.unit_of_work() as uow:
                 await letters.post(uow, self.sealer, "register", email, {"name": name, "password_hash": hashed})
             return None
@@ -89,6 +93,8 @@ class Accounts:
                 if await find_person(uow.connection, email=email) is not None:
                     raise Conflict("An account with this address exists already")
                 person = await self.found(uow, email, name, hashed, verified=False)
+                if invitation is not None:
+                    await invitations.accept(uow, invitation, person)
                 await letters.post(uow, self.sealer, "verify", email)
                 return person
         except IntegrityError as error:  # registered twice at the same moment
@@ -97,7 +103,7 @@ class Accounts:
     async def found(self, uow: UnitOfWork, email: str, name: str, password_hash: str, *, verified: bool) -> Person:
         """A new person with an organisation of their own."""
         person = await insert_person(uow, email, name, password_hash, verified=verified)
-        await self._found_organization(uow, person)
+        await self.found_organization(uow, person, person.name)
         return person
 
     async def log_in(self, visit: Visit, email: str, password: str, code: str | None = None) -> Login:
@@ -131,7 +137,7 @@ class Accounts:
         """A session of somebody who has proven who they are, for the organisation they were in first unless one is named."""
         places = await list_places(uow.connection, person.id)
         if not places:  # removed from the last one
-            await self._found_organization(uow, person)
+            await self.found_organization(uow, person, person.name)
             places = await list_places(uow.connection, person.id)
         place = next((place for place in places if place.organization_id == organization_id), places[0])
         session, token = await open_session(uow, person.id, place.organization_id, visit, self.settings.login_lifetime_s)
@@ -247,9 +253,11 @@ class Accounts:
     async def _finish(self, uow: UnitOfWork, link: Link) -> Person:
         return await self.found(uow, link.email, link.data["name"], link.data["password_hash"], verified=True)
 
-    async def _found_organization(self, uow: UnitOfWork, person: Person) -> None:
-        made = await create_organization(uow, person.name)
-        await insert_membership(uow, made.id, person.id, "owner")
+    async def found_organization(self, uow: UnitOfWork, person: Person, name: str) -> Organization:
+        """A new organisation of a person's own, of the free tier."""
+        made = await create_organization(uow, name)
+        await add_member(uow, made.id, person, "owner")
+        return made
 
     async def _locked(self, uow: UnitOfWork, person: Person) -> Person:
         found = await lock_person(uow, person.id)
