@@ -32,6 +32,8 @@ from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
+from plughub.dashboard import account_pages
+from plughub.dashboard.render import render_error
 from plughub.data_dir import Secrets
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
@@ -41,7 +43,7 @@ from plughub.door.record import RequestLog
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
-from plughub.first_start import FirstStart, check_secrets, prepare
+from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.cookies import Cookies
@@ -86,7 +88,8 @@ class Application:
     async def start(self) -> None:
         """Bring the database to the newest schema, see that the secrets belong to it, and start every part; once.
 
-        Raises SecretsLost, SchemaUnknown, SQLAlchemyError, OSError, with nothing left running.
+        Raises SecretsLost, SchemaUnknown, Invalid (the operator's account in the settings), SQLAlchemyError, OSError, with nothing left
+        running.
         """
         if self.stack is not None:
             return
@@ -95,7 +98,7 @@ class Application:
             stack.push_async_callback(database.aclose)
             await migrate(database)
             await check_secrets(database, self.secrets)
-            self.first = await prepare(database, self.secrets)
+            self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
             await _start(self.hub, self.wiring, stack)
@@ -109,7 +112,7 @@ class Application:
 
 
 def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
-    """Every route there is."""
+    """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
@@ -161,9 +164,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
-    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
+    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url), "page": render_error}
     requests = RequestLog(hub.writer, clock)
-    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
+    dispatcher = Dispatcher(RouteTable([*rows, *account_pages.routes(hub)]), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
     return application
 

@@ -132,6 +132,8 @@ class World:
             known |= await self._second(key, invited="invited_token" in names)
         if "own_browser" in names:
             known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
+        if "setup_code" in names:
+            known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
         if {"email", "reset_token", "verify_token"} & names:
             known |= await self._account()
         if {"totp", "code"} & names:

@@ -16,6 +16,7 @@ from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
 from plughub.identity.service import Organization, get_organization
 from plughub.keys.service import Peppers
+from plughub.kit.caller import OPERATOR
 from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, parse_public_id, public_id
@@ -26,7 +27,8 @@ _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
 DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
-SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN))
+SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN, OPERATOR))
+OPERATORS = tuple(row for row in CLOSED if row.scope == OPERATOR)
 PERSONAL = tuple(row for row in CLOSED if row.scope == SIGNED_IN)
 # The members of a path, and the members of a body that name something of the caller's.
 PATH_KINDS = {

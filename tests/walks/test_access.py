@@ -11,6 +11,7 @@ from plughub.kit.caller import SCOPES
 from tests.serving import Browser, Served
 from tests.walks.rows import (
     CLOSED,
+    OPERATORS,
     PERSONAL,
     ROWS,
     SCOPED,
@@ -211,7 +212,7 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
 
 
 @pytest.mark.requirement("routes.walk-callers")
-@pytest.mark.parametrize("row", CLOSED, ids=name)
+@pytest.mark.parametrize("row", [row for row in CLOSED if row not in OPERATORS], ids=name)
 async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
     """Else the walk would prove nothing."""
     if row.method == "DELETE":
@@ -227,8 +228,19 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
 
+@pytest.mark.requirement("routes.walk-callers", "people.mail")
+@pytest.mark.parametrize("row", OPERATORS, ids=name)
+async def test_what_is_the_operators_is_a_403_to_everybody_else(served: Served, people: People, row: Route) -> None:
+    without_admin = await served.key_of(await served.operator(), scopes=sorted(SCOPES - {"admin"}))
+    for key in (people.owner, people.test, people.stranger, people.listed, without_admin):
+        answer = await ask(served, row, people.things, key=key)
+        assert (answer.status_code, answer.json()["error"]["details"]["reason"]) == (403, "operator_only")
+        check_error(row, answer)
+    assert (await ask(served, row, people.things)).status_code in (200, 201)
+
+
 def test_every_row_has_a_scope_and_is_walked() -> None:
-    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "session"}
+    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "session", "operator"}
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
         "GET /health",
         "GET /ready",
@@ -238,6 +250,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "POST /api/auth/password/forgot",
         "POST /api/auth/password/reset",
         "POST /api/auth/register",
+        "POST /api/auth/setup",
         "POST /api/auth/verify",
         "GET /api/postman.json",
         "GET /.well-known/oauth-protected-resource",

@@ -52,6 +52,17 @@ class LoginIn(BaseModel):
     code: Code | None = None
 
 
+class SetupIn(BaseModel):
+    """`POST /api/auth/setup`. `code`: what the first start has printed."""
+
+    model_config = _STRICT
+
+    code: Code
+    name: PersonName
+    email: Email
+    password: Password
+
+
 class PasswordIn(BaseModel):
     """`POST /api/auth/password`."""
 
@@ -209,6 +220,25 @@ class SessionList(Shape):
     """All of a person's sessions: there are never many."""
 
     sessions: list[SessionOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class PendingLinkOut(Shape):
+    """A link that its address has not got by mail."""
+
+    kind: Literal["register", "verify", "reset", "invitation"]
+    email: str
+    url: str
+    created_at: str
+    expires_at: str | None
+
+
+class LinkList(Shape):
+    """The newest ones."""
+
+    links: list[PendingLinkOut]
     total: int
     limit: int
     offset: int

@@ -51,6 +51,12 @@ BODIES: Mapping[str, Any] = {
     "PATCH /v1/api-keys/{key_id}": {"description": "Calls tools of every server", "permissions": {"mcps": "*"}},
     "POST /api/auth/register": {"name": "Ada Lovelace", "email": "ada@example.com", "password": "<at least 8 characters>"},
     "POST /api/auth/login": {"email": "ada@example.com", "password": "<its password>"},
+    "POST /api/auth/setup": {
+        "code": "<from the first start>",
+        "name": "Ada Lovelace",
+        "email": "ada@example.com",
+        "password": "<at least 8 characters>",
+    },
     "POST /api/auth/password": {"current_password": "<the old one>", "new_password": "<the new one>"},
     "POST /api/auth/totp": {"password": "<the password>"},
     "POST /api/auth/totp/confirm": {"code": "123456"},

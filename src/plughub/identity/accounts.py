@@ -4,6 +4,7 @@ Every function opens its own units of work: none is open while a password is jud
 an account exists, but registering without a mail server (CONTRACT section 3).
 """
 
+import secrets
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
@@ -14,13 +15,14 @@ from plughub.db.engine import Database
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.identity import invitations, letters, people
 from plughub.identity.attempts import Attempts, AttemptsLeft
-from plughub.identity.links import Link, LinkKind, drop_links, use_link
-from plughub.identity.members import add_member
+from plughub.identity.links import Link, LinkKind, drop_links, make_link, use_link
+from plughub.identity.members import add_member, list_members
 from plughub.identity.passwords import Passwords, check_new_password
 from plughub.identity.people import Person, Place, find_person, insert_person, list_places, lock_person, normal_email
-from plughub.identity.second_factor import SecondFactor
-from plughub.identity.service import Organization, create_organization
+from plughub.identity.second_factor import LETTERS, SecondFactor, plain_code
+from plughub.identity.service import Organization, create_organization, get_operator_id
 from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
+from plughub.identity.store import lock_hub
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import Sealer
 from plughub.kit.errors import Conflict, Forbidden, Invalid, LinkNotFound, LoginRefused
@@ -29,6 +31,8 @@ from plughub.settings import Settings
 Registration = Literal["open", "invite", "closed"]
 _RESET: tuple[LinkKind, ...] = ("reset",)
 _CODE_HINT = "Send the six digits that the authenticator shows now, or a backup code; each is good once"
+_SETUP: tuple[LinkKind, ...] = ("setup",)
+_CODE_GROUPS, _CODE_GROUP = 4, 5
 _CONFIRMING: tuple[LinkKind, ...] = ("register", "verify")
 
 
@@ -209,6 +213,53 @@ class Accounts:
             await self._accept(uow, person, code)
             await self._changed(uow, person, visit, keep=caller.key_id)
             return await self.second_factor.renew_backup_codes(uow, person)
+
+    async def set_up(self, visit: Visit, code: str, name: str, email: str, password: str) -> Login:
+        """The operator's own account, by the set-up code of the first start. Raises LinkNotFound, Invalid, Conflict."""
+        email = normal_email(email)
+        check_new_password(password, email=email, name=name)
+        hashed = await self.passwords.hash(password)
+        async with self.database.unit_of_work() as uow:
+            await use_link(uow, self.sealer, _SETUP, plain_code(code))
+            if await find_person(uow.connection, email=email) is not None:
+                raise Conflict("An account with this address exists already: invite it with the operator's key")
+            person = await insert_person(uow, email, name, hashed, verified=True)
+            operator_id = await get_operator_id(uow.connection)
+            await add_member(uow, operator_id, person, "owner")
+            return await self.open(uow, person, visit, operator_id)
+
+    async def ensure_owner(self) -> bool:
+        """Make the owner whom the settings name, while the operator's organisation has none. Whether there is one now.
+
+        Raises Invalid when the settings name no good address or password.
+        """
+        email, password = self.settings.operator_email, self.settings.operator_password
+        async with self.database.read() as connection:
+            operator_id = await get_operator_id(connection)
+            if (await list_members(connection, operator_id, role="owner", limit=1, offset=0)).total:
+                return True
+        if not email or not password:
+            return False
+        email = normal_email(email)
+        check_new_password(password, email=email, name="")
+        hashed = await self.passwords.hash(password)
+        async with self.database.unit_of_work() as uow:
+            await lock_hub(uow)  # processes that start together make one
+            if (await list_members(uow.connection, operator_id, role="owner", limit=1, offset=0)).total:
+                return True
+            person = await find_person(uow.connection, email=email)
+            if person is None:
+                person = await insert_person(uow, email, "Operator", hashed, verified=True)
+            await add_member(uow, operator_id, person, "owner")
+            await drop_links(uow, _SETUP, "")
+        return True
+
+    async def make_setup_code(self) -> str:
+        """A code that is good for the operator's account once; it is told nowhere else."""
+        code = "".join(secrets.choice(LETTERS) for _ in range(_CODE_GROUPS * _CODE_GROUP))
+        async with self.database.unit_of_work() as uow:
+            await make_link(uow, self.sealer, "setup", "", shown=False, token=code)
+        return "-".join(code[at : at + _CODE_GROUP] for at in range(0, len(code), _CODE_GROUP))
 
     async def forget(self, email: str) -> None:
         """Have a link to set a new password written, if the address has an account. Raises Invalid."""

@@ -14,7 +14,7 @@ from plughub.kit.crypto import Sealer, keyed_digest
 STEP_S = 30
 BACKUP_CODES = 10
 # Without what is easily mistaken for something else; 10 of 30 letters are 49 bits, and whoever guesses waits longer and longer.
-_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
+LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
 _HALF = 5
 _ISSUER = "Plughub"
 
@@ -37,7 +37,7 @@ class SecondFactor:
 
     async def confirm(self, uow: UnitOfWork, person: Person, code: str) -> list[str] | None:
         """From now on a login needs a code: the backup codes, shown this once. None when the code is wrong."""
-        step = self._find_step(person, _plain(code), uow.clock.time())
+        step = self._find_step(person, plain_code(code), uow.clock.time())
         if step is None:
             return None
         await update_person(uow, person.id, {"totp_confirmed_at": uow.clock.time(), "totp_step": step})
@@ -45,7 +45,7 @@ class SecondFactor:
 
     async def accept(self, uow: UnitOfWork, person: Person, code: str) -> bool:
         """Whether the code is good, of either kind; it is so once. `person` is locked."""
-        plain = _plain(code)
+        plain = plain_code(code)
         step = self._find_step(person, plain, uow.clock.time())
         if step is not None:
             await update_person(uow, person.id, {"totp_step": step})
@@ -57,7 +57,7 @@ class SecondFactor:
     async def renew_backup_codes(self, uow: UnitOfWork, person: Person) -> list[str]:
         """New backup codes in the place of all older ones."""
         await uow.execute(delete(backup_code).where(backup_code.c.person_id == person.id))
-        plain = ["".join(secrets.choice(_LETTERS) for _ in range(2 * _HALF)) for _ in range(BACKUP_CODES)]
+        plain = ["".join(secrets.choice(LETTERS) for _ in range(2 * _HALF)) for _ in range(BACKUP_CODES)]
         newest = max(self._peppers)
         await uow.execute(insert(backup_code), [{"person_id": person.id, "digest": self._digest(newest, person, code)} for code in plain])
         return [f"{code[:_HALF]}-{code[_HALF:]}" for code in plain]
@@ -86,7 +86,8 @@ class SecondFactor:
         return keyed_digest(self._peppers[version], f"backup:{person.id}:{code}")
 
 
-def _plain(code: str) -> str:
+def plain_code(code: str) -> str:
+    """A code without what people put in to read it more easily."""
     return code.replace(" ", "").replace("-", "").lower()
 
 

@@ -76,6 +76,12 @@ async def get_organization(connection: AsyncConnection, organization_id: str) ->
     return Organization(**{name: found[name] for name in Organization.__slots__})
 
 
+async def get_operator_id(connection: AsyncConnection) -> str:
+    """The operator's organisation, which the first start has made."""
+    found: str = (await connection.execute(select(organization.c.id).where(organization.c.operator))).scalar_one()
+    return found
+
+
 async def update_organization(
     uow: UnitOfWork,
     organization_id: str,
