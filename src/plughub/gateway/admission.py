@@ -61,10 +61,12 @@ class Admission:
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None and (token := self._token(arrival)) is not None:
+            if entry is not None:
+                caller = self._judge(entry, arrival)
+            elif (token := self._token(arrival)) is not None:
                 caller = await self._cookies.admit(arrival, token)
             else:
-                caller = self._judge(entry or await self._look_up(arrival), arrival)
+                caller = self._judge(await self._look_up(arrival), arrival)
         except (Unauthorized, Forbidden):
             self.count_address(arrival)
             raise
