@@ -18,15 +18,21 @@ from starlette.types import Message, Scope
 from plughub.app import Application, create_app
 from plughub.data_dir import Secrets
 from plughub.db.engine import Database
+from plughub.identity.people import insert_membership, insert_person
+from plughub.identity.roles import Role
 from plughub.identity.service import Organization, create_organization, get_organization
+from plughub.identity.sessions import Visit, open_session
 from plughub.keys.schemas import KeyCreate
 from plughub.keys.service import Peppers, create_key
 from plughub.kit.crypto import Sealer
+from plughub.kit.ids import new_id
 from plughub.settings import Settings
 from tests.conftest import FakeClock, empty
 from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, error_reply, json_reply, reply
 
 BASE = "http://localhost"
+# Of everybody who is made for a test.
+PASSWORD = "correct horse battery"
 Json = dict[str, Any]
 MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
@@ -65,6 +71,25 @@ class Lifespan:
         assert answer["type"] == f"{kind}.complete", answer
 
 
+@dataclass(frozen=True)
+class Browser:
+    """Somebody who is logged in: given in the place of a key."""
+
+    user_id: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Cookie": f"plughub={self.token}", "Origin": BASE}
+
+
+def shown(key: str | Browser) -> dict[str, str]:
+    """The headers of whoever asks."""
+    if isinstance(key, Browser):
+        return key.headers
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 @dataclass
 class Served:
     """A running hub. `key` is the operator's; `get`, `post` and so on speak with it unless told otherwise."""
@@ -74,6 +99,7 @@ class Served:
     secrets: Secrets
     key: str
     client: httpx2.AsyncClient
+    password_hash: str | None = None
 
     @property
     def database(self) -> Database:
@@ -85,15 +111,16 @@ class Served:
         return self.app.first.demo_id
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Any = None, *, key: str | Browser | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx2.Response:
-        """One request as the operator, or with another key ("" = none). `body`: bytes as they are, else as JSON."""
+        """One request as the operator, or with another key ("" = none), or from a browser. `body`: bytes as they are, else as JSON."""
         key = self.key if key is None else key
         given = {
-            **({"Authorization": f"Bearer {key}"} if key else {}),
+            **shown(key),
             **({"Content-Type": "application/json"} if body is not None else {}),
         }
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        self.client.cookies.clear()  # whoever logs in is one of many here
         return await self.client.request(method, path, content=content, headers={**given, **(headers or {})})
 
     async def settled(self) -> None:
@@ -114,6 +141,16 @@ class Served:
         assert entry is not None
         async with self.database.read() as connection:
             return await get_organization(connection, entry.caller.organization_id)
+
+    async def browser(self, organization: Organization, role: Role = "owner", email: str | None = None) -> Browser:
+        """A person of the organisation who is logged in."""
+        if self.password_hash is None:
+            self.password_hash = await self.app.hub.accounts.passwords.hash(PASSWORD)
+        async with self.database.unit_of_work() as uow:
+            made = await insert_person(uow, email or f"{new_id()}@example.com", "Ada", self.password_hash, verified=True)
+            await insert_membership(uow, organization.id, made.id, role)
+            _, token = await open_session(uow, made.id, organization.id, Visit("127.0.0.1", "test"), 86_400)
+        return Browser(made.id, token)
 
     async def key_of(self, organization: Organization, environment: str = "live", **given: Any) -> str:
         """A new key's secret; with all scopes unless told otherwise."""
@@ -165,7 +202,7 @@ async def serving(
             database = Database(url, clock)
             await empty(database)
             await database.aclose()
-    fast = {"address_limit_per_minute": 1_000_000, "stop_grace_s": 1, "event_flush_ms": 10}
+    fast = {"address_limit_per_minute": 1_000_000, "credential_attempts": 1_000_000, "stop_grace_s": 1, "event_flush_ms": 10}
     settings = Settings(data_dir=data_dir, database_url=url, **{**fast, **given})
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     app = create_app(settings, secrets, clock)

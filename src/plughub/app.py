@@ -12,6 +12,7 @@ from plughub.api import (
     access,
     admin_organizations,
     audit,
+    auth,
     client_files,
     contents,
     keys,
@@ -19,12 +20,14 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    organizations,
     profiles,
     projects,
     server_logs,
     server_operations,
     servers,
     system,
+    v1_organization,
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
@@ -32,6 +35,8 @@ from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.forms import make_limits
+from plughub.dashboard import account_pages
+from plughub.dashboard.render import render_error
 from plughub.data_dir import Secrets
 from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
@@ -43,9 +48,10 @@ from plughub.door.refusals import RefusalTrail
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
-from plughub.first_start import FirstStart, check_secrets, prepare
+from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
+from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.hub import Hub
 from plughub.gateway.listening import Listening
@@ -54,7 +60,9 @@ from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.usage_alarms import UsageAlarms
-from plughub.jobs import announce_keys, prune_events, prune_health
+from plughub.identity.accounts import Accounts, Crypto
+from plughub.identity.session_directory import SessionDirectory
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -88,7 +96,8 @@ class Application:
     async def start(self) -> None:
         """Bring the database to the newest schema, see that the secrets belong to it, and start every part; once.
 
-        Raises SecretsLost, SchemaUnknown, SQLAlchemyError, OSError, with nothing left running.
+        Raises SecretsLost, SchemaUnknown, Invalid (the operator's account in the settings), SQLAlchemyError, OSError, with nothing left
+        running.
         """
         if self.stack is not None:
             return
@@ -97,7 +106,7 @@ class Application:
             stack.push_async_callback(database.aclose)
             await migrate(database)
             await check_secrets(database, self.secrets)
-            self.first = await prepare(database, self.secrets)
+            self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
             await _start(self.hub, self.wiring, stack)
@@ -113,7 +122,7 @@ class Application:
 
 
 def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
-    """Every route there is."""
+    """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
@@ -127,8 +136,11 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *projects.ROUTES,
         *profiles.ROUTES,
         *keys.ROUTES,
+        *auth.ROUTES,
+        *audit.ROUTES,  # `/api/organizations/activity` before `/api/organizations/{organization_id}`
+        *organizations.ROUTES,
+        *v1_organization.ROUTES,
         *logs.ROUTES,
-        *audit.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -165,10 +177,10 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
-    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
+    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url), "page": render_error}
     refusals = RefusalTrail(database)
     requests = RequestLog(hub.writer, clock, refusals)
-    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
+    dispatcher = Dispatcher(RouteTable([*rows, *account_pages.routes(hub)]), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions, refusals)
     return application
 
@@ -180,6 +192,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
@@ -201,7 +214,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         logs=lines,
         limits=limits,
         alarms=alarms,
-        admission=Admission(settings, key_directory, limits, clock, uses),
+        admission=Admission(settings, key_directory, cookies, limits, clock, uses),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
@@ -210,6 +223,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
+        cookies=cookies,
+        accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
 
@@ -229,7 +244,8 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, announce_keys)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people, announce_keys)}
+    handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)

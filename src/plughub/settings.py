@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 PREFIX = "PLUGHUB_"
 MIB = 1024 * 1024
@@ -55,6 +55,21 @@ class Settings(BaseModel):
     insecure_http: bool = Field(False, description="Allow a non-loopback address without TLS")
     support_url: str = Field("", description="Shown in 500 answers")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    registration: Literal["", "open", "invite", "closed"] = Field(
+        "", description="Who may register: open, invite (with an invitation) or closed; empty = open on loopback, else invite"
+    )
+    credential_attempts: int = Field(5, ge=1, description="Attempts at a password, a code or a link from one address in 15 minutes")
+    login_idle_s: float = Field(86_400, gt=0, description="A browser that is logged in and asks for nothing for so long is logged out")
+    login_lifetime_s: float = Field(14 * 86_400, gt=0, description="A browser is logged out so long after its login at the latest")
+    operator_email: str = Field("", description="Who owns the operator's organisation; made at a start while nobody does")
+    operator_password: str = Field("", description="The password of that account; change it after the first login", repr=False)
+    smtp_url: str = Field(
+        "",
+        pattern=r"^$|^(smtp|smtps|smtp\+plain)://[^\s]+$",
+        description="`smtp://` (STARTTLS), `smtps://` or `smtp+plain://user:password@host:port`; empty = no mail",
+        repr=False,
+    )
+    mail_from: str = Field("", validate_default=True, description="The sender of mails; needed with PLUGHUB_SMTP_URL")
     address_limit_per_minute: int = Field(60, ge=1, description="Requests a minute from one address without a good key")
     max_body_bytes: int = Field(4 * MIB, ge=1024, description="Largest request body")
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")
@@ -77,6 +92,13 @@ class Settings(BaseModel):
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"
     )
     shutdown_grace_s: float = Field(10, ge=0, description="How long running calls may finish at a stop")
+
+    @field_validator("mail_from")
+    @classmethod
+    def _has_sender(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("smtp_url") and not value:
+            raise ValueError("a mail server needs a sender")
+        return value
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

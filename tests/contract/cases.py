@@ -31,6 +31,7 @@ _FORMS = {
     "org_id": r"org_[0-9A-Za-z]{22}",
     "request_id": r"req_[0-9A-Za-z]{22}",
     "api_key": r"(pk|sk)_(live|test)_ph_[0-9A-Za-z]{38}",
+    "user_id": r"user_[0-9A-Za-z]{22}",
     "digits": r"\d+",
 }
 

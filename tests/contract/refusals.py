@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.kit.caller import OPERATOR
 from tests.contract.cases import CASES, Json, render
 from tests.walks.rows import (
@@ -49,6 +49,8 @@ _MISSING = {
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
     "organization": ("NOT_FOUND", "Organization not found", "", ""),
+    "member": ("NOT_FOUND", "Member not found", "not_found", "Member not found"),
+    "browser": ("NOT_FOUND", "Session not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {
@@ -91,7 +93,8 @@ def implied(row: Route) -> set[int]:
 
 def limited(row: Route) -> bool:
     """Whether a limit that is used up refuses the row. Rows of sessions count nothing, or what the session does."""
-    if row.scope == OPERATOR:  # its organisation is refused before it is counted
+    # The organisation of an operator or a person is refused before it is counted; of a person's browsers: tests/gateway/test_cookies.py
+    if row.scope in (SIGNED_IN, OPERATOR):
         return False
     return bool(row.cost) or (row.door == "mcp" and without_session(row) is None)
 
@@ -133,7 +136,7 @@ def cases_of(row: Route) -> Iterator[Json]:
     if has_id(row) and row.scope != PUBLIC:
         kinds = [PATH_KINDS[part[1:-1]] for part in row.path.split("/") if part[1:-1] in PATH_KINDS]
         kinds += [QUERY_KINDS[field] for field in asked_for(row)] or list(BODY_KINDS.values())
-        yield _case(row, "a missing id", "operator", asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
+        yield _case(row, "a missing id", _good(row), asked(row, "missing"), refusal(row, 404, _MISSING[kinds[0]], {}))
     if wanted := without_session(row):
         headers = {"allow": "POST"} if wanted == 405 else None
         yield _case(row, "without a session", "operator", asked(row, "new"), refusal(row, wanted, _WITHOUT_SESSION[wanted], {}, headers))
@@ -144,7 +147,10 @@ def _callers(row: Route) -> Iterator[Json]:
     if row.scope != PUBLIC:
         challenge = {"www-authenticate": {"$match": "^Bearer "}}
         yield _case(row, "no key", "none", asked(row, "missing"), refusal(row, 401, _UNAUTHORIZED, {}, challenge))
-    if row.scope == OPERATOR:
+    if row.scope == SIGNED_IN:
+        answer = refusal(row, 403, _FORBIDDEN, {"reason": "session_required"}, _COUNTERS)
+        yield _case(row, "a key, and no person", "operator", asked(row, "missing"), answer)
+    elif row.scope == OPERATOR:
         answer = refusal(row, 403, _FORBIDDEN, {"reason": "operator_only"}, _COUNTERS)
         yield _case(row, "a key that is not the operator's", "stranger", asked(row, "missing"), answer)
     elif row.scope not in (PUBLIC, AUTHENTICATED):
@@ -157,6 +163,11 @@ def _callers(row: Route) -> Iterator[Json]:
         request = asked(row, "own" if row.path in _OWN else "missing")
         answer = refusal(row, 429, _LIMITED, details, {"retry-after": {"$any": "digits"}, **_COUNTERS})
         yield _case(row, "over the limit", who, request, answer)
+
+
+def _good(row: Route) -> str:
+    """Who may ask for the row."""
+    return "person" if row.scope == SIGNED_IN else "operator"
 
 
 def _bad_input(row: Route) -> Iterator[Json]:
@@ -174,7 +185,7 @@ def _bad_input(row: Route) -> Iterator[Json]:
         text: Any = {"$match": "^The 'surprise' field is "}
         texts = ("INVALID_PARAMETER", text, "validation_error", "Validation failed")
         details = {"surprise": text} if row.door == "v1" else {"field": "surprise"}
-        yield _case(row, "an unknown field", "operator", request, refusal(row, status, texts, details))
+        yield _case(row, "an unknown field", _good(row), request, refusal(row, status, texts, details))
     for field, least in numbers(row)[:1]:
         request = asked(row, "new")
         request["path"] += f"?{field}={least - 1}"

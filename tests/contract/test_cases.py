@@ -12,7 +12,7 @@ from tests.contract import refusals
 from tests.contract.cases import Case, differences, filled, load, placeholders
 from tests.contract.refusals import implied
 from tests.contract.world import World
-from tests.serving import RawCall, Served, serving
+from tests.serving import Browser, RawCall, Served, serving
 from tests.walks.rows import ROWS, check_error, name
 
 pytestmark = pytest.mark.anyio
@@ -46,9 +46,10 @@ def row_of(case: Case) -> Route:
     return next(row for row in ROWS if row.door == door_of(case.request["path"]))
 
 
-async def ask(served: Served, case: Case, key: str, things: dict[str, str]) -> httpx2.Response:
+async def ask(served: Served, case: Case, key: str | Browser, things: dict[str, str]) -> httpx2.Response:
     request = filled(case.request, things)
     if request["method"] == "GET" and request.get("headers", {}).get("Accept") == EVENTS:  # it may never end
+        assert isinstance(key, str)
         return await begin(RawCall(served, request["method"], request["path"], request["headers"], key))
     content = request["raw"].encode() if "raw" in request else request.get("body")
     return await served.call(request["method"], request["path"], content, key=key, headers=request.get("headers"))
@@ -80,7 +81,7 @@ def check(case: Case, answer: httpx2.Response, things: dict[str, str]) -> None:
 @pytest.mark.parametrize("case", [case for case in ALL if case.who != CROWD], ids=lambda case: case.id)
 async def test_a_case_of_the_contract(world: World, case: Case) -> None:
     key = await world.key_of(case.who)
-    things = await world.things(placeholders(case.request))
+    things = await world.things(placeholders(case.request), key)
     check(case, await ask(world.served, case, key, things), things)
 
 

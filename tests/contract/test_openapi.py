@@ -57,7 +57,7 @@ def test_every_row_is_described_with_its_scope_its_answer_and_its_errors() -> No
 
 @pytest.mark.requirement("routes.contract-is-generated")
 async def test_every_good_answer_is_as_described(served: Served) -> None:
-    """A tour over all rows; what is removed last is what the others needed."""
+    """A tour over all rows; what is removed last is what the others needed. Accounts have a tour of their own: tests/api/test_auth.py."""
     answers = {"resources/read": {"contents": []}, "prompts/get": {"messages": []}}
     async with HttpServer(FakeMcp(answers=answers)) as server:
 
@@ -68,7 +68,10 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
             return await placed(served, Things(made["uuid"], key.json()["id"], key.headers["x-request-id"]))
 
         things = await new()
-        for row in sorted([row for row in ROWS if not without_session(row)], key=lambda row: (row.method == "DELETE", row.path)):
+        for row in sorted(
+            [row for row in ROWS if not without_session(row) and row.tag != "Accounts" and not row.path.endswith("/accept")],
+            key=lambda row: (row.method == "DELETE", row.path),
+        ):
             if row.method == "DELETE":
                 things = await new()
             answer = await ask(served, row, things)

@@ -4,16 +4,20 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 import anyio
+from pyotp import TOTP
 
+from plughub.identity.invitations import invite
+from plughub.identity.links import make_link
+from plughub.identity.people import find_person, insert_membership, update_person
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
-from plughub.kit.ids import public_id
+from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
-from tests.serving import RawAnswer, RawCall, Served
-from tests.walks.rows import Things, placed
+from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
+from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-_MISSING = ("server", "mcp", "key", "request", "project", "profile", "slug", "organization")
+KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation")
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -46,6 +50,7 @@ class World:
             pass
         first, server = await cls._first_profile(served, served.key), served.demo_id
         fixed = {"server": server, "mcp": public_id("mcp", server), "request": await cls._logged_call(served)}
+        fixed |= {name: public_id("org", (await served.operator()).id) for name in ("organization", "new_organization")}
         fixed |= {"own_server": own_server, "own_slug": own_slug}
         fixed |= {"project": first["project_uuid"], "profile": first["uuid"], "slug": first["slug"]}
         return cls(served, await served.operator(), spent, fixed)
@@ -66,8 +71,10 @@ class World:
                 pass
         return request_id
 
-    async def key_of(self, who: str) -> str:
-        """The secret that `who` asks with."""
+    async def key_of(self, who: str) -> str | Browser:
+        """The secret that `who` asks with, or the browser that they are logged in with."""
+        if who == "person":
+            return await self.served.browser(self.organization)
         if who not in self._keys:
             self._keys[who] = await self._made(who)
         return self._keys[who]
@@ -93,11 +100,11 @@ class World:
         given = {"test": {"environment": "test"}, "listed": {"servers": []}, "elsewhere": {"allowed_ips": ["192.0.2.1"]}}[who]
         return await served.key_of(self.organization, **given)  # type: ignore[arg-type]
 
-    async def things(self, names: set[str]) -> dict[str, str]:
-        """What stands for the names; unknown ones are left as they are."""
+    async def things(self, names: set[str], key: str | Browser = "") -> dict[str, str]:
+        """What stands for the names; unknown ones are left as they are. `key`: whose browser is `own_browser`."""
         known = dict(self.fixed)
         missing = Things.missing()
-        known |= {f"missing_{kind}": missing.of(kind) for kind in _MISSING}
+        known |= {f"missing_{kind}": missing.of(kind) for kind in KINDS}
         for prefix, body in _CONFIGS.items():
             if {f"{prefix}_server", f"{prefix}_mcp"} & names:
                 made = await self.served.call("POST", "/api/servers", {"name": f"{prefix} one", **body})
@@ -112,8 +119,59 @@ class World:
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
+        known |= await self._of_people(names, key)
         if "stream" in names:
             known["stream"] = await self._stream()
+        return known
+
+    async def _of_people(self, names: set[str], key: str | Browser) -> dict[str, str]:
+        """What the names say of people: of new ones, or of the one who asks."""
+        known: dict[str, str] = {}
+        if {"new_member", "new_invitation"} & names:
+            made_team = await team(self.served)
+            known |= {"new_member": made_team["member"], "new_invitation": made_team["invitation"]}
+        if {"second", "invited_token"} & names:
+            known |= await self._second(key, invited="invited_token" in names)
+        if "own_browser" in names:
+            known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
+        if "setup_code" in names:
+            known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
+        if {"email", "reset_token", "verify_token"} & names:
+            known |= await self._account()
+        if {"totp", "code"} & names:
+            known |= await self._authenticator(key, confirmed="totp" in names)
+        return known
+
+    async def _account(self) -> dict[str, str]:
+        """Somebody with the password of everybody, and the links that they have asked for."""
+        accounts, email = self.served.app.hub.accounts, f"{new_id()}@example.com"
+        somebody = await self.served.browser(self.organization, email=email)
+        async with self.served.database.unit_of_work() as uow:
+            await update_person(uow, somebody.user_id, {"verified_at": None})
+            reset = await make_link(uow, accounts.sealer, "reset", email, shown=True)
+            verify = await make_link(uow, accounts.sealer, "verify", email, shown=True)
+        return {"email": email, "reset_token": reset, "verify_token": verify}
+
+    async def _authenticator(self, key: str | Browser, *, confirmed: bool) -> dict[str, str]:
+        """The person's authenticator is set up, and in use when it is `confirmed`: the code that it shows."""
+        secret = (await self.served.call("POST", "/api/auth/totp", {"password": PASSWORD}, key=key)).json()["secret"]
+        step = int(self.served.clock.time()) // 30
+        if confirmed:
+            await self.served.call("POST", "/api/auth/totp/confirm", {"code": TOTP(secret).generate_otp(step)}, key=key)
+        return {"totp": TOTP(secret).generate_otp(step + 1), "code": TOTP(secret).generate_otp(step)}
+
+    async def _second(self, key: str | Browser, *, invited: bool) -> dict[str, str]:
+        """Another organisation that the person is in, or is invited to."""
+        assert isinstance(key, Browser)
+        other = await self.served.organization("Second")
+        hub, known = self.served.app.hub, {"second": public_id("org", other.id)}
+        async with self.served.database.unit_of_work() as uow:
+            person = await find_person(uow.connection, person_id=key.user_id)
+            assert person is not None
+            if invited:
+                _, known["invited_token"] = await invite(uow, hub.sealer, other.founder(), person.email, "member", mails=False)
+            else:
+                await insert_membership(uow, other.id, key.user_id, "member")
         return known
 
     async def _session(self, path: str) -> str:

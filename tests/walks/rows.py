@@ -12,24 +12,26 @@ from plughub.api.models import ApiError, V1Error
 from plughub.api.openapi import build_openapi
 from plughub.app import create_app
 from plughub.data_dir import Secrets
-from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
+from plughub.identity.service import Organization, get_organization
 from plughub.keys.service import Peppers
 from plughub.kit.caller import OPERATOR
 from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
-from plughub.kit.ids import RequestIds, new_id, public_id
+from plughub.kit.ids import RequestIds, new_id, parse_public_id, public_id
 from plughub.settings import Settings
-from tests.serving import Json, Served
+from tests.serving import PASSWORD, Browser, Json, Served
 
 _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
 DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
 OPERATORS = tuple(row for row in CLOSED if row.scope == OPERATOR)
-SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, OPERATOR))
+PERSONAL = tuple(row for row in CLOSED if row.scope == SIGNED_IN)
+SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN, OPERATOR))
 # What everybody with the right key may ask.
-OPEN = tuple(row for row in CLOSED if row.scope != OPERATOR)
+OPEN = tuple(row for row in CLOSED if row.scope not in (SIGNED_IN, OPERATOR))
 # The members of a path, and the members of a body that name something of the caller's.
 PATH_KINDS = {
     "uuid": "server",
@@ -40,7 +42,10 @@ PATH_KINDS = {
     "project_uuid": "project",
     "profile_uuid": "profile",
     "profile_slug": "slug",
+    "session_id": "browser",
     "organization_id": "organization",
+    "user_id": "member",
+    "invitation_id": "invitation",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -49,6 +54,12 @@ QUERY_KINDS = {"key": "key", "server": "server"}
 WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
+    "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
+    "POST /api/auth/totp": {"password": PASSWORD},
+    "PATCH /api/organizations/{organization_id}/members/{user_id}": {"role": "viewer"},
+    "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
+    "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
+    "POST /v1/organization/members/invite": {"email": "new@example.com", "role": "member"},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
 
@@ -60,7 +71,7 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, and the id of an organisation; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it and an invitation to it; real or not."""
 
     server: str
     key: str
@@ -68,7 +79,10 @@ class Things:
     project: str = field(default_factory=new_id)
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
+    browser: str = field(default_factory=lambda: public_id("ses", new_id()))
     organization: str = field(default_factory=lambda: public_id("org", new_id()))
+    member: str = field(default_factory=lambda: public_id("user", new_id()))
+    invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -76,20 +90,37 @@ class Things:
     def ids(self) -> list[str]:
         return [*vars(self).values(), self.of("mcp")]
 
+    def of_organization(self) -> set[str]:
+        """What is not of one environment alone."""
+        return {self.organization, self.member, self.invitation, self.browser}
+
     @classmethod
     def missing(cls) -> "Things":
         return cls(new_id(), public_id("key", new_id()))
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile and an organisation that are real, as its server and key are already; the server is put in."""
+    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
+    is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    organization = public_id("org", (await served.organization(name)).id)
-    return replace(things, project=project, profile=profile, slug=slug, organization=organization)
+    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+
+
+async def team(served: Served, key: str | None = None) -> dict[str, str]:
+    """The organisation of a key, a new member of it and a new invitation to it."""
+    id_ = (await served.call("GET", "/api/organizations", key=key)).json()["organizations"][0]["id"]
+    async with served.database.read() as connection:
+        found = await get_organization(connection, parse_public_id("org", id_) or "")
+    member = await served.browser(found, "member")
+    invited = await served.call(
+        "POST", f"/api/organizations/{id_}/invitations", {"email": f"{new_id()}@example.com", "role": "viewer"}, key=key
+    )
+    assert invited.status_code == 201, invited.text
+    return {"organization": id_, "member": public_id("user", member.user_id), "invitation": invited.json()["id"]}
 
 
 def has_id(row: Route) -> bool:
@@ -160,8 +191,16 @@ def _instance(schema: Mapping[str, Any]) -> Any:
     return plain.get(schema.get("type", "object"), {})
 
 
-async def ask(served: Served, row: Route, things: Things, key: str | None = None, **given: Any) -> httpx2.Response:
-    """One request to the row."""
+async def credential(served: Served, row: Route, organization: Organization | None = None) -> str | Browser:
+    """Who may ask for the row: the operator's key, or somebody who has just logged in where no key will do."""
+    if row.scope != SIGNED_IN:
+        return served.key
+    return await served.browser(organization or await served.operator())
+
+
+async def ask(served: Served, row: Route, things: Things, key: str | Browser | None = None, **given: Any) -> httpx2.Response:
+    """One request to the row, by whoever may ask it unless said otherwise."""
+    key = await credential(served, row) if key is None else key
     return await served.call(row.method, path(row, things), whole_body(row, things), key=key, **given)
 
 

@@ -1,6 +1,6 @@
 """Walk 1: every row, asked by everybody who must not get an answer. The cases come from the rows, so a new route is covered by itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -8,11 +8,12 @@ from plughub.door.routes import PUBLIC, Route
 from plughub.identity.service import Organization
 from plughub.keys.secret import generate
 from plughub.kit.caller import SCOPES
-from tests.serving import Served
+from tests.serving import Browser, Served
 from tests.walks.rows import (
     CLOSED,
     OPEN,
     OPERATORS,
+    PERSONAL,
     ROWS,
     SCOPED,
     Things,
@@ -20,6 +21,7 @@ from tests.walks.rows import (
     check_error,
     code_of,
     comparable,
+    credential,
     has_id,
     name,
     parameters,
@@ -29,6 +31,10 @@ from tests.walks.rows import (
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
+# What a list of servers says nothing of.
+NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id"}
+# People and organisations belong to both environments: tests/api/test_organizations.py.
+TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id"}.intersection(parameters(row)))
 # Rows of one project or profile: which servers are in it decides who sees it.
 PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
 
@@ -38,6 +44,7 @@ class People:
     """Keys of everybody, and what belongs to the owner."""
 
     organization: Organization
+    other: Organization
     owner: str
     test: str
     stranger: str
@@ -69,15 +76,21 @@ async def people(served: Served) -> People:
     served.clock.advance(2)
     listed = await served.key_of(one, servers=[])
     await served.app.hub.writer.flush()
+    things = Things(made.json()["uuid"], key.json()["id"], made.headers["x-request-id"])
     return People(
         organization=one,
+        other=other,
         owner=owner,
         test=await served.key_of(one, "test"),
         stranger=await served.key_of(other),
         listed=listed,
         dead=dead,
-        things=await placed(served, Things(made.json()["uuid"], key.json()["id"], made.headers["x-request-id"]), CANARY, owner),
+        things=replace(await placed(served, things, CANARY, owner), browser=await _session_of(served, await served.browser(one))),
     )
+
+
+async def _session_of(served: Served, browser: Browser) -> str:
+    return str((await served.call("GET", "/api/auth/sessions", key=browser)).json()["sessions"][0]["id"])
 
 
 @pytest.mark.requirement("routes.walk-callers", "errors.every-401-challenges")
@@ -141,10 +154,29 @@ async def test_without_the_scope_every_route_is_a_403_that_names_it(served: Serv
         check_error(row, answer)
 
 
+@pytest.mark.requirement("routes.walk-callers", "people.no-key-for-people")
+@pytest.mark.parametrize("row", PERSONAL, ids=name)
+async def test_no_key_does_what_is_a_persons_own(served: Served, people: People, row: Route) -> None:
+    for key in (people.owner, people.test, people.listed):
+        answer = await ask(served, row, people.things, key=key)
+        assert (answer.status_code, answer.json()["error"]["details"]["reason"]) == (403, "session_required")
+        check_error(row, answer)
+
+
+@pytest.mark.requirement("routes.walk-callers", "routes.foreign-is-missing")
+@pytest.mark.parametrize("row", [row for row in PERSONAL if has_id(row)], ids=name)
+async def test_what_is_another_persons_looks_missing_to_the_byte(served: Served, people: People, row: Route) -> None:
+    for organization in (people.other,) if row in TEAM else (people.organization, people.other):
+        somebody = await served.browser(organization)
+        foreign = await ask(served, row, people.things, key=somebody)
+        assert foreign.status_code == 404
+        assert comparable(foreign) == comparable(await ask(served, row, Things.missing(), key=somebody))
+
+
 @pytest.mark.requirement("routes.walk-callers", "routes.foreign-is-missing", "keys.environments-apart")
 @pytest.mark.parametrize("row", [row for row in OPEN if has_id(row)], ids=name)
 async def test_what_is_foreign_looks_missing_to_the_byte(served: Served, people: People, row: Route) -> None:
-    for key in (people.stranger, people.test):
+    for key in (people.stranger,) if row in TEAM else (people.stranger, people.test):
         foreign = await ask(served, row, people.things, key=key)
         missing = await ask(served, row, Things.missing(), key=key)
         assert foreign.status_code == 404
@@ -159,14 +191,13 @@ async def test_no_answer_holds_anything_foreign(served: Served, people: People, 
         answer = await ask(served, row, people.things, key=key)
         assert answer.status_code < 500 or code_of(row, answer).upper() == "UPSTREAM_ERROR"  # their own server is down
         assert CANARY not in answer.text
-        for id_ in people.things.ids():
+        shared = people.things.of_organization() if key == people.test else set()
+        for id_ in {*people.things.ids()} - shared:
             assert id_ not in answer.text
 
 
 @pytest.mark.requirement("keys.grant-excludes-answers-403")
-@pytest.mark.parametrize(
-    "row", [row for row in OPEN if has_id(row) and not {"key_id", "request_id"} & {*parameters(row)} and row not in PLACES], ids=name
-)
+@pytest.mark.parametrize("row", [row for row in OPEN if has_id(row) and not NO_SERVER & {*parameters(row)} and row not in PLACES], ids=name)
 async def test_a_server_outside_the_grant_is_a_403(served: Served, people: People, row: Route) -> None:
     answer = await ask(served, row, people.things, key=people.listed)
     assert answer.status_code == 403
@@ -191,19 +222,23 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
 
 
 @pytest.mark.requirement("routes.walk-callers")
-@pytest.mark.parametrize("row", OPEN, ids=name)
+@pytest.mark.parametrize("row", (*OPEN, *PERSONAL), ids=name)
 async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
     """Else the walk would prove nothing."""
     if row.method == "DELETE":
         return
-    answer = await ask(served, row, people.things, key=people.owner)
+    personal = row in PERSONAL
+    answer = await ask(served, row, people.things, key=await credential(served, row, people.organization) if personal else people.owner)
     if wanted := without_session(row):
         assert answer.status_code == wanted
+        return
+    if "/totp/" in row.path or row.path.endswith("/accept"):  # they take a code or a token, and there is none to make up
+        assert answer.status_code in (401, 404, 409)
         return
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
 
-@pytest.mark.requirement("routes.walk-callers", "organizations.operator-alone")
+@pytest.mark.requirement("routes.walk-callers", "organizations.operator-alone", "people.mail")
 @pytest.mark.parametrize("row", OPERATORS, ids=name)
 async def test_what_is_the_operators_is_a_403_to_everybody_else_whether_it_exists_or_not(
     served: Served, people: People, row: Route
@@ -225,12 +260,18 @@ async def test_what_is_the_operators_is_a_403_to_everybody_else_whether_it_exist
 
 
 def test_every_row_has_a_scope_and_is_walked() -> None:
-    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "operator"}
+    assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "session", "operator"}
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
         "GET /health",
         "GET /ready",
         "GET /metrics",
         "GET /api/openapi.json",
+        "POST /api/auth/login",
+        "POST /api/auth/password/forgot",
+        "POST /api/auth/password/reset",
+        "POST /api/auth/register",
+        "POST /api/auth/setup",
+        "POST /api/auth/verify",
         "GET /api/postman.json",
         "POST /api/auth/keys/leaked",
         "GET /.well-known/oauth-protected-resource",

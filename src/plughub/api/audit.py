@@ -19,7 +19,7 @@ from plughub.api.reply import reply
 from plughub.db.audit import OK, Deed
 from plughub.db.engine import Database
 from plughub.door.routes import Route
-from plughub.events.audit_log import AuditFilter, AuditRow, list_audit, list_in_order, names_of_keys
+from plughub.events.audit_log import AuditFilter, AuditRow, list_audit, list_in_order, names_of_actors
 from plughub.kit.caller import Caller
 from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.errors import Forbidden, Invalid
@@ -28,7 +28,15 @@ from plughub.kit.ids import parse_public_id, public_id
 EXPORTED = "audit.exported"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _KIND = re.compile(r"[a-z]+")
-_PREFIXES = {"key": "key", "user": "user", "organization": "org", "webhook": "webhook"}
+_PREFIXES = {
+    "key": "key",
+    "user": "user",
+    "member": "user",
+    "session": "ses",
+    "invitation": "inv",
+    "organization": "org",
+    "webhook": "webhook",
+}
 # What a spreadsheet takes for a formula, in the widths that it reads (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 COLUMNS = (
@@ -84,7 +92,7 @@ async def list_logs(caller: CallerDep, connection: ReadDep, wanted: Annotated[Wa
     A key of the test environment sees its own environment and what belongs to neither; a key with a server list sees nothing.
     """
     page = await list_audit(connection, caller.organization_id, _filter(caller, wanted), _position(wanted.cursor), wanted.limit)
-    names = await names_of_keys(connection, caller.organization_id, page.rows)
+    names = await names_of_actors(connection, caller.organization_id, page.rows)
     cursor = str(page.next) if page.next is not None else None
     return reply({"audit_logs": [shown(row, names) for row in page.rows], "limit": wanted.limit, "next_cursor": cursor})
 
@@ -110,7 +118,7 @@ async def list_activity(caller: CallerDep, connection: ReadDep, wanted: Annotate
     """What was done in the organisation, newest first, in the documents' short form."""
     filters = replace(_filter(caller, wanted), outcome=OK)
     page = await list_audit(connection, caller.organization_id, filters, _position(wanted.cursor), wanted.limit)
-    names = await names_of_keys(connection, caller.organization_id, page.rows)
+    names = await names_of_actors(connection, caller.organization_id, page.rows)
     activities = [
         {
             "user": _name_of_actor(row, names),
@@ -131,7 +139,7 @@ async def exported(database: Database, organization_id: str, filters: AuditFilte
     while after is not None:
         async with database.read() as connection:
             rows, after = await list_in_order(connection, organization_id, filters, after)
-            names = await names_of_keys(connection, organization_id, rows)
+            names = await names_of_actors(connection, organization_id, rows)
         yield head + b"".join([written(row, names) for row in rows])
         head = b""
 
@@ -143,7 +151,7 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 
 
 def shown(row: AuditRow, names: Mapping[str, str]) -> dict[str, Any]:
-    """The row as the API shows it; `names`: of keys, by id."""
+    """The row as the API shows it; `names`: of keys and people, by id."""
     return {
         "seq": row.seq,
         "timestamp": rfc3339(row.at),
@@ -151,9 +159,9 @@ def shown(row: AuditRow, names: Mapping[str, str]) -> dict[str, Any]:
         "outcome": row.outcome,
         "actor": {
             "type": row.actor_kind,
-            "key_id": public_id("key", row.key_id) if row.key_id else None,
+            "key_id": public_id("key", row.key_id) if row.key_id and row.actor_kind != "user" else None,  # a person's is their session
             "user_id": public_id("user", row.user_id) if row.user_id else None,
-            "name": names.get(row.key_id) if row.key_id else None,
+            "name": names.get(row.user_id or row.key_id or ""),
         },
         "object": {"type": row.object_kind, "id": _object_id(row), "name": row.object_name},
         "environment": row.environment,
@@ -201,7 +209,7 @@ def _object_id(row: AuditRow) -> str | None:
 
 def _name_of_actor(row: AuditRow, names: Mapping[str, str]) -> str:
     if row.user_id is not None:
-        return public_id("user", row.user_id)
+        return names.get(row.user_id, public_id("user", row.user_id))
     return names.get(row.key_id, public_id("key", row.key_id)) if row.key_id is not None else "hub"
 
 

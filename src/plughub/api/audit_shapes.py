@@ -6,7 +6,10 @@ from plughub.api.models import Shape
 
 
 class AuditActor(Shape):
-    """Who: a key, a person, an access token, somebody without any of them, or the hub itself. `name` is what the key is called now."""
+    """Who: a key, a person, an access token, somebody without any of them, or the hub itself.
+
+    `name` is what the key or the person is called now.
+    """
 
     type: Literal["key", "user", "token", "anonymous", "hub"]
     key_id: str | None

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from plughub import __version__
 from plughub.api.models import ApiError, V1Error
-from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
 
 _REF = "#/components/schemas/{model}"
@@ -40,7 +40,10 @@ def build_openapi(rows: Sequence[Route]) -> dict[str, Any]:
         schemas.pop(name, None)
     for row in rows:
         _finish(document["paths"][row.path][row.method.lower()], row, schemas)
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "An API key: `{pk|sk}_{live|test}_ph_…`"}}
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key: `{pk|sk}_{live|test}_ph_…`"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "plughub", "description": "A login; over TLS `__Host-plughub`"},
+    }
     components["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -105,7 +108,9 @@ def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> N
     if row.scope == PUBLIC:
         operation["security"] = []
     else:
-        operation["security"] = [{"key": []}]
+        # A login is as good as a key wherever its role has the scope, but at the doors of MCP.
+        session: list[dict[str, list[str]]] = [{"session": []}] if row.door != "mcp" else []
+        operation["security"] = session if row.scope == SIGNED_IN else [{"key": []}, *session]
         operation["x-required-scope"] = "any key" if row.scope == AUTHENTICATED else row.scope
 
 

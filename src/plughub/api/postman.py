@@ -11,7 +11,7 @@ from typing import Any
 from plughub import __version__
 from plughub.api.examples import BODIES, MCP_ACCEPT
 from plughub.api.openapi import DESCRIPTION, build_openapi
-from plughub.door.routes import PUBLIC, Route
+from plughub.door.routes import PUBLIC, SIGNED_IN, Route
 
 Json = dict[str, Any]
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -59,6 +59,7 @@ _KEPT = {
     "POST /api/servers": ('pm.collectionVariables.set("new_server_uuid", pm.response.json().uuid);',),
     "GET /v1/mcps": ('pm.collectionVariables.set("mcp_id", pm.response.json().data[0].id);',),
     "POST /v1/mcps": ('pm.collectionVariables.set("new_mcp_id", pm.response.json().data.id);',),
+    "GET /api/organizations": ('pm.collectionVariables.set("organization_id", pm.response.json().organizations[0].id);',),
     "POST /api/projects": ('pm.collectionVariables.set("project_uuid", pm.response.json().uuid);',),
     "GET /api/profiles": ('pm.collectionVariables.set("profile_slug", pm.response.json().profiles[0].slug);',),
     "POST /api/profiles": ('pm.collectionVariables.set("profile_uuid", pm.response.json().uuid);',),
@@ -68,8 +69,15 @@ _KEPT = {
 }
 
 
+def for_keys(row: Route) -> bool:
+    """Whether a run with a key asks for the row: what people do is for browsers, and an organisation is not made by the run."""
+    of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST")
+    return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))
+
+
 def build_postman(rows: Sequence[Route]) -> Json:
-    """The collection of all rows."""
+    """The collection of all rows that a key can ask for."""
+    rows = [row for row in rows if for_keys(row)]
     described = build_openapi(rows)["paths"]
     folders: dict[str, list[Json]] = {}
     # Removed last within a folder, and what is in another thing before that: the other requests need it.

@@ -79,6 +79,7 @@ organization = Table(
     Column("hourly_limit", Integer, nullable=True),
     Column("burst_limit", Integer, nullable=True),
     Column("concurrency_limit", Integer, nullable=True),
+    Column("description", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("slug"),
 )
 
@@ -345,4 +346,102 @@ job = Table(
     Column("last_error", Text, nullable=True),
     UniqueConstraint("dedupe"),
     Index(None, "state", "run_at"),
+)
+
+# Somebody with an account. `email` is kept in lower case. `totp_secret` is sealed; it counts once `totp_confirmed_at` is set, and
+# `totp_step` is the last step of time whose code was taken.
+person = Table(
+    "person",
+    metadata,
+    _key(),
+    _text("email"),
+    _text("name"),
+    _text("password_hash"),
+    _time("password_at"),
+    _time("verified_at", nullable=True),
+    Column("totp_secret", LargeBinary, nullable=True),
+    _time("totp_confirmed_at", nullable=True),
+    Column("totp_step", BigInteger, nullable=True),
+    _time("created_at"),
+    UniqueConstraint("email"),
+)
+
+# The digests of backup codes that are not used yet.
+backup_code = Table(
+    "backup_code",
+    metadata,
+    Column("person_id", String(36), ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    Column("organization_id", String(36), ForeignKey("organization.id", ondelete="CASCADE"), primary_key=True),
+    Column("person_id", String(36), ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
+    _text("role"),
+    _time("created_at"),
+    Index(None, "person_id"),
+)
+
+# A browser that is logged in, and the organisation that it acts for. A session that has ended has no row.
+person_session = Table(
+    "person_session",
+    metadata,
+    _key(),
+    _reference("person_id", "person.id", cascade=True),
+    _reference("organization_id", "organization.id", cascade=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    _time("created_at"),
+    _time("seen_at"),
+    _time("expires_at"),
+    _text("address"),
+    _text("agent"),
+    UniqueConstraint("digest"),
+    Index(None, "person_id"),
+    Index(None, "organization_id"),
+)
+
+# `sealed` holds the token of the link until somebody has it by mail; the operator shows it where no mail is sent.
+invitation = Table(
+    "invitation",
+    metadata,
+    _key(),
+    _reference("organization_id", "organization.id", cascade=True),
+    _text("email"),
+    _text("role"),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("sealed", LargeBinary, nullable=True),
+    _id("created_by", nullable=True),
+    _time("created_at"),
+    _time("expires_at"),
+    UniqueConstraint("digest"),
+    Index(None, "organization_id"),
+)
+
+# Links that are good once: `kind` register, verify, reset or setup. `sealed` as above, with what a registration waits with.
+person_link = Table(
+    "person_link",
+    metadata,
+    _key(),
+    _text("kind"),
+    _text("email"),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("sealed", LargeBinary, nullable=True),
+    _time("created_at"),
+    _time("expires_at", nullable=True),
+    UniqueConstraint("digest"),
+    Index(None, "email"),
+)
+
+# How often an account or an address has tried to log in lately: `tat` is the theoretical arrival time of GCRA (addresses), the end
+# of the pause after `failures` in a row (accounts). Subjects are digests: the table names nobody.
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("subject", LargeBinary(32), primary_key=True),
+    _time("tat"),
+    Column("failures", Integer, nullable=False),
+    _time("seen_at"),
+    Index(None, "seen_at"),
 )

@@ -12,5 +12,4 @@ def actor_of(request: Request) -> Actor:
     address = client[0] if client else None
     if caller is None:
         return Actor("anonymous", address=address, request_id=request.id)
-    kind = _KINDS[getattr(caller, "credential", "key")]
-    return Actor(kind, caller.key_id or None, getattr(caller, "user_id", None), address, request.id)
+    return Actor(_KINDS[caller.credential], caller.key_id or None, caller.user_id, address, request.id)

@@ -1,7 +1,7 @@
 """Reading the audit of an organisation: newest first for people, in order for exports."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import OK
-from plughub.db.tables import api_key, audit
+from plughub.db.tables import api_key, audit, person
 
 # There is an index of time and none of anything else: one answer looks at no more rows than this.
 EXAMINED = 50_000
@@ -98,13 +98,16 @@ async def list_in_order(
     return [_row(row) for row in (await connection.execute(found)).mappings()], last
 
 
-async def names_of_keys(connection: AsyncConnection, organization_id: str, rows: Iterable[AuditRow]) -> dict[str, str]:
-    """What the keys of the rows are called now, by id."""
-    ids = {row.key_id for row in rows if row.key_id is not None}
-    if not ids:
-        return {}
-    query = select(api_key.c.id, api_key.c.name).where(api_key.c.organization_id == organization_id, api_key.c.id.in_(ids))
-    return {row.id: row.name for row in await connection.execute(query)}
+async def names_of_actors(connection: AsyncConnection, organization_id: str, rows: Sequence[AuditRow]) -> dict[str, str]:
+    """What the keys and the people of the rows are called now, by id."""
+    found: dict[str, str] = {}
+    if keys := {row.key_id for row in rows if row.key_id is not None}:
+        query = select(api_key.c.id, api_key.c.name).where(api_key.c.organization_id == organization_id, api_key.c.id.in_(keys))
+        found |= {row.id: row.name for row in await connection.execute(query)}
+    if people := {row.user_id for row in rows if row.user_id is not None}:
+        query = select(person.c.id, person.c.name).where(person.c.id.in_(people))
+        found |= {row.id: row.name for row in await connection.execute(query)}
+    return found
 
 
 async def _first_after(connection: AsyncConnection, organization_id: str, at: float) -> int | None:

@@ -28,6 +28,15 @@ PROFILE_DELETED: Final = "profile.deleted"
 USAGE_LIMIT_REACHED: Final = "usage.limit_reached"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
+MEMBER_ADDED: Final = "member.added"
+MEMBER_UPDATED: Final = "member.updated"
+MEMBER_REMOVED: Final = "member.removed"
+MEMBER_INVITED: Final = "member.invited"
+MEMBER_UNINVITED: Final = "member.uninvited"
+# Not for the public stream: a browser was logged out, by its person or by a change that ends sessions; or it acts for another
+# organisation from now on. `key_id` of the event is the session's.
+SESSION_ENDED: Final = "session.ended"
+SESSION_SWITCHED: Final = "session.switched"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -49,6 +58,10 @@ RESTRICTING: Final = frozenset(
         PROFILE_UPDATED,
         PROFILE_DELETED,
         ORGANIZATION_UPDATED,
+        MEMBER_UPDATED,
+        MEMBER_REMOVED,
+        SESSION_ENDED,
+        SESSION_SWITCHED,
     }
 )
 
@@ -137,6 +150,29 @@ class OrganizationChanged(TypedDict):
     """`organization.updated`."""
 
     organization_id: str
+
+
+class MemberChanged(TypedDict):
+    """`member.added`, `.updated`, `.removed`."""
+
+    user_id: str
+    email: str
+    role: str
+
+
+class MemberInvited(TypedDict):
+    """`member.invited`, `member.uninvited`."""
+
+    invitation_id: str
+    email: str
+    role: str
+
+
+class SessionChanged(TypedDict):
+    """`session.ended`, `session.switched`."""
+
+    session_id: str
+    user_id: str
 
 
 class ToolCalled(TypedDict):

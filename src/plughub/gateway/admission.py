@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter, Own
 from plughub.gateway.addresses import ClientAddresses
+from plughub.gateway.cookies import Cookies
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, holds_secret_key, parse
 from plughub.keys.uses import KeyUses
@@ -18,9 +19,12 @@ from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, 
 from plughub.settings import Settings
 
 ANYBODY = "authenticated"
+# A person alone, and no key of anybody's.
+PERSON = "session"
 _BEARER = b"bearer "
 _API_KEY = b"apikey "
 _CREDENTIALS = (b"authorization", b"x-api-key")
+_NAMED = frozenset(_CREDENTIALS)
 
 
 class Arrival(Protocol):
@@ -45,10 +49,11 @@ Rule = Callable[[KeyEntry, Arrival | None, str], None]
 class Admission:
     """Admits callers; holds no state of its own but the address limits."""
 
-    def __init__(self, settings: Settings, keys: KeyDirectory, limits: Limits, clock: Clock, uses: KeyUses) -> None:
+    def __init__(self, settings: Settings, keys: KeyDirectory, cookies: Cookies, limits: Limits, clock: Clock, uses: KeyUses) -> None:
         self._keys = keys
+        self._cookies = cookies
         self._note = uses.note
-        self._address_of = ClientAddresses(settings.trusted_proxies).of
+        self.address_of = ClientAddresses(settings.trusted_proxies).of
         self._limits = limits
         self._clock = clock
         self._refuse_test_keys = settings.refuse_test_keys
@@ -68,20 +73,24 @@ class Admission:
 
         Raises Unauthorized, KeyExpired, KeyRevoked, KeySuspended, Forbidden or RateLimited; the answer's limit headers are set either way.
         """
-        address = self._address_of(arrival)
+        address = self.address_of(arrival)
         try:
             if (doubled := arrival.repeated(_CREDENTIALS)) is not None:
                 # A proxy and the hub may each believe another one of them.
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None:
-                entry = await self._look_up(arrival)
-            caller = self._judge(entry, arrival, address)
+            if entry is None and (token := self._token(arrival)) is not None:
+                caller = await self._cookies.admit(arrival, token)
+            else:
+                if entry is None:
+                    entry = await self._look_up(arrival)
+                caller = self._judge(entry, arrival, address)
         except (Unauthorized, Forbidden):
             self._count(arrival, address)
             raise
-        self._note(entry.use, address)
+        if entry is not None:
+            self._note(entry.use, address)
         arrival.caller = caller
         subject, tier = counted(caller)
         own = None if caller.key_limit is None else _own(caller)
@@ -136,12 +145,18 @@ class Admission:
 
     def count_address(self, arrival: Arrival) -> None:
         """Count a request without a caller against its address. Raises RateLimited."""
-        self._count(arrival, self._address_of(arrival))
+        self._count(arrival, self.address_of(arrival))
 
     def _count(self, arrival: Arrival, address: str) -> None:
         arrival.limit_headers, refusal = self._addresses.count(address)
         if refusal is not None:
             raise refusal
+
+    def _token(self, arrival: Arrival) -> str | None:
+        """The token of a login. A header wins over it, and MCP clients are no browsers: there it is nothing."""
+        if arrival.door == "mcp" or not _NAMED.isdisjoint(arrival.headers):
+            return None
+        return self._cookies.find_token(arrival)
 
     async def _look_up(self, arrival: Arrival) -> KeyEntry:
         """The key of a header that was not seen lately: its form is proven, then its digest is looked up."""
@@ -230,7 +245,7 @@ def _credential(arrival: Arrival) -> str:
 def require_scope(caller: Caller, scope: str) -> None:
     """Raise Forbidden naming the scope that is missing."""
     if scope != ANYBODY and scope not in caller.scopes:
-        _require_operator(scope, caller)
+        _require_other(scope, caller)
 
 
 def _prefix(caller: Caller) -> str:
@@ -252,6 +267,8 @@ def space_of(subject: str) -> tuple[str, Environment] | None:
 
 def counted(caller: Caller) -> tuple[str, Tier]:
     """The name of the counters that the caller's requests count against, and what they allow."""
+    if caller.credential == "session" and caller.user_id is not None:
+        return session_limits(caller.user_id)
     return (caller.organization_id if caller.environment == "live" else caller.organization_id + ":test"), caller.tier
 
 
@@ -259,8 +276,12 @@ def _own(caller: Caller) -> Own | None:
     return None if caller.key_limit is None else (f"key:{caller.key_id}", caller.key_limit)
 
 
-def _require_operator(scope: str, caller: Caller) -> None:
-    """Raise Forbidden unless the missing scope is the operator's, and this is one."""
+def _require_other(scope: str, caller: Caller) -> None:
+    """Raise Forbidden unless what is missing is no scope of keys, and the caller is who it is for."""
+    if scope == PERSON:
+        if caller.credential != "session":
+            raise Forbidden(reason="session_required")
+        return
     if scope != OPERATOR:
         raise Forbidden(required_scope=scope)
     if not caller.operator:

@@ -8,12 +8,14 @@ from plughub.db.writer import BatchingWriter
 from plughub.events.follower import Follower
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
+from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
 from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.usage_alarms import UsageAlarms
+from plughub.identity.accounts import Accounts
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.keys.uses import KeyUses
@@ -55,6 +57,8 @@ class Hub:
     parking: ParkingLot
     profiles: ProfileDirectory
     listening: Listening
+    cookies: Cookies
+    accounts: Accounts
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

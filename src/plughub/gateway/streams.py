@@ -1,19 +1,19 @@
-"""Running requests that tell something before they end, and whose streams end with the key they were opened with."""
+"""Running requests that tell something before they end, and whose streams end with the key or session they were opened with."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from plughub.db.unit_of_work import Event
-from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED
+from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, SESSION_ENDED, SESSION_SWITCHED
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, KeyExpired, KeyRevoked, KeySuspended, Unavailable
+from plughub.kit.errors import HubError, KeyExpired, KeyRevoked, KeySuspended, SessionEnded, Unavailable
 
 # Progress is advice: a client that reads more slowly than the server reports misses some of it.
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 1024 * 1024
-# Keys that ended lately: a request that was admitted before may open its stream after.
+# Credentials that ended lately: a request that was admitted before may open its stream after.
 _MAX_ENDED = 10_000
 _CHANGED = "The key was changed: open the stream again"
 
@@ -108,13 +108,16 @@ class OpenStreams:
                     feed.stop(error)
 
     async def follow(self, events: Sequence[Event]) -> None:
-        """End the streams of keys, and of secrets of keys, that may no longer call."""
+        """End the streams of keys, of secrets of keys, and of sessions that may no longer call."""
         for event in events:
-            if event.key_id is None or not event.name.startswith("key."):
+            if event.key_id is None or not event.name.startswith(("key.", "session.")):
                 continue
             feeds = tuple(self._feeds.get(event.key_id, ()))
-            if event.name in (KEY_REVOKED, KEY_SUSPENDED):
+            if event.name in (KEY_REVOKED, KEY_SUSPENDED, SESSION_ENDED):
                 self._end(event.key_id, feeds, event.name)
+            elif event.name == SESSION_SWITCHED:  # the session goes on, for another organisation
+                for feed in feeds:
+                    feed.stop(SessionEnded())
             elif event.name == KEY_UPDATED:
                 self._on_updated(event.key_id, feeds, event.data)
             if (earlier := event.data.get("earlier_secrets")) is not None:
@@ -151,4 +154,6 @@ class OpenStreams:
 
 
 def _error_of(event_name: str) -> HubError:
+    if event_name == SESSION_ENDED:
+        return SessionEnded()
     return KeyRevoked() if event_name == KEY_REVOKED else KeySuspended(reason="key_suspended")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import ORGANIZATION_CREATED, Deed
@@ -35,6 +35,7 @@ class Organization:
     operator: bool
     stdio_allowed: bool
     created_at: float
+    description: str
     hourly_limit: int | None
     burst_limit: int | None
     concurrency_limit: int | None
@@ -98,6 +99,12 @@ async def list_organizations(connection: AsyncConnection, *, limit: int, offset:
     return Page([await get_organization(connection, id_) for id_ in ids], total, limit, offset)
 
 
+async def get_operator_id(connection: AsyncConnection) -> str:
+    """The operator's organisation, which the first start has made."""
+    found: str = (await connection.execute(select(organization.c.id).where(organization.c.operator))).scalar_one()
+    return found
+
+
 async def update_organization(
     uow: UnitOfWork,
     organization_id: str,
@@ -115,12 +122,24 @@ async def update_organization(
     before = await get_organization(uow.connection, organization_id)
     wanted: dict[str, Any] = {"tier": tier, "stdio_allowed": stdio_allowed}
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    wanted |= _numbers(tier or before.tier, limits)
+    return await _change(uow, before, wanted | _numbers(tier or before.tier, limits), by)
+
+
+async def describe_organization(
+    uow: UnitOfWork, organization_id: str, *, name: str | None = None, description: str | None = None
+) -> Organization:
+    """Change how an organisation is called. Raises OrganizationNotFound."""
+    before = await get_organization(uow.connection, organization_id)
+    wanted = {"name": name, "description": description}
+    return await _change(uow, before, {column: text for column, text in wanted.items() if text is not None})
+
+
+async def _change(uow: UnitOfWork, before: Organization, wanted: Mapping[str, Any], by: str | None = None) -> Organization:
     changes = {name: value for name, value in wanted.items() if value != getattr(before, name)}
     if not changes:
         return before
-    await uow.execute(update(organization).where(organization.c.id == organization_id).values(**changes))
-    data: OrganizationChanged = {"organization_id": organization_id}
+    await uow.execute(update(organization).where(organization.c.id == before.id).values(**changes))
+    data: OrganizationChanged = {"organization_id": before.id}
     for space_id in (before.live_space_id, before.test_space_id):
         uow.emit(ORGANIZATION_UPDATED, space_id=space_id, data=data)
     now = replace(before, **changes)
@@ -165,7 +184,7 @@ def _audit_by(uow: UnitOfWork, by: str | None, action: str, before: Organization
 
 
 def _audited(found: Organization | None) -> dict[str, Any]:
-    names = ("name", "slug", "tier", "operator", "stdio_allowed", *(f"{name}_limit" for name in NUMBERS))
+    names = ("name", "description", "slug", "tier", "operator", "stdio_allowed", *(f"{name}_limit" for name in NUMBERS))
     return {} if found is None else {name: getattr(found, name) for name in names}
 
 

@@ -79,7 +79,7 @@ async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: 
         status="active",
         expires_at=expires_at,
         created_at=now,
-        created_by=caller.key_id or None,
+        created_by=caller.user_id or caller.key_id or None,
         revoked_at=None,
         rate_limit=_rate_limit(caller, body.rate_limit),
     )
@@ -99,7 +99,8 @@ async def list_keys(
     connection: AsyncConnection, caller: Caller, *, limit: int, offset: int, status: StatusFilter | None = None, now: float = 0.0
 ) -> Page[Key]:
     """The keys of the caller's space, oldest first; revoked ones stay in the list. `now` is needed for `active` and `expired`."""
-    rows, total = await store.list_keys(connection, caller.space_id, _status_condition(status, now), limit, offset)
+    conditions = (*_status_condition(status, now), *_own(caller))
+    rows, total = await store.list_keys(connection, caller.space_id, conditions, limit, offset)
     grants = await store.list_grants(connection, [row.id for row in rows if not row.all_servers])
     retired = await store.list_retired(connection, [row.id for row in rows if row.generation])
     return Page([_key(row, grants, retired) for row in rows], total, limit, offset)
@@ -108,7 +109,7 @@ async def list_keys(
 async def get_key(connection: AsyncConnection, caller: Caller, key_id: str) -> Key:
     """A key of the caller's space, in any state. Raises KeyNotFound."""
     found = await find_key(connection, key_id, caller.space_id)
-    if found is None:
+    if found is None or (_sees_own_alone(caller) and found.created_by != caller.user_id):
         raise KeyNotFound
     return found
 
@@ -189,6 +190,15 @@ async def list_addresses(connection: AsyncConnection, key: Key) -> Sequence[Row[
     return await store.list_addresses(connection, key.id)
 
 
+def _sees_own_alone(caller: Caller) -> bool:
+    """A person who is no administrator knows of the keys that they made, and of no others."""
+    return caller.user_id is not None and "admin" not in caller.scopes
+
+
+def _own(caller: Caller) -> Sequence[ColumnElement[bool]]:
+    return (api_key.c.created_by == caller.user_id,) if _sees_own_alone(caller) else ()
+
+
 def _stored(key: Key, name: str) -> Any:
     value = getattr(key, name)
     return list(value) if isinstance(value, tuple) else value
@@ -246,7 +256,7 @@ async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
 
 async def _maker(uow: UnitOfWork, caller: Caller) -> Row[Any] | None:
     """The row of the caller's own key; None for who has none. Raises KeyRevoked."""
-    if not caller.key_id:
+    if not caller.key_id or caller.credential != "key":
         return None
     row = await store.find_key(uow.connection, caller.key_id, caller.space_id)
     if row is None or row.status != "active":

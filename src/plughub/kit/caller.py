@@ -9,6 +9,7 @@ from plughub.kit.errors import Forbidden
 
 Environment = Literal["live", "test"]
 KeyKind = Literal["public", "secret"]
+Credential = Literal["key", "session", "token"]
 
 DOCUMENTED_SCOPES = (
     "read:servers",
@@ -59,8 +60,8 @@ TIERS = {
 }
 # The tier whose numbers an operator sets for each organisation; those above are what holds without.
 NUMBERED_TIER = "enterprise"
-# A person at the dashboard: pages ask for much at once, and nothing that runs by itself goes this way.
-SESSION_TIER = Tier("session", 6_000, 200, 20)
+# Of one person, in whatever organisation: a browser asks more often than its person does, and spends nothing of the organisation's.
+SESSION_TIER = Tier("session", 20_000, 600, 30)
 # The names of a tier's numbers, and the most that each can be: what the arithmetic of both forms of the limits holds exactly.
 NUMBERS: Mapping[str, int] = {"hourly": 1_000_000_000, "burst": 1_000_000, "concurrency": 100_000}
 
@@ -87,9 +88,10 @@ class Caller:
     """Made by admission from a credential, once; whatever acts for somebody takes it as an argument.
 
     `scopes` is already expanded: a key with `admin` holds every scope. `servers` is None for "all present and future".
-    `stdio_allowed`: the organisation may register servers that run commands on the host. `generation` counts the secrets of a key;
-    `until` is when this one ends by itself (epoch seconds), and `superseded` says that a rotation is the reason. `key_limit`: what the
-    key alone may use, within what its organisation may.
+    `stdio_allowed`: the organisation may register servers that run commands on the host. `key_id` is the id of the credential, be it a
+    key or a session; `user_id` the person behind it, when there is one. `generation` counts the secrets of a key; `until` is when this
+    one ends by itself (epoch seconds), and `superseded` says that a rotation is the reason. `key_limit`: what the key alone may use,
+    within what its organisation may, which is `tier`; sessions count against their person's limit instead.
     """
 
     organization_id: str
@@ -102,6 +104,8 @@ class Caller:
     tier: Tier
     operator: bool
     stdio_allowed: bool
+    credential: Credential = "key"
+    user_id: str | None = None
     generation: int = 0
     until: float | None = None
     superseded: bool = False

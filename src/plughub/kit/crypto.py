@@ -47,3 +47,8 @@ class Sealer:
 def keyed_digest(pepper: bytes, text: str) -> bytes:
     """HMAC-SHA256 of a secret: what a leaked database gives is not even a verifier without the pepper."""
     return hmac.digest(pepper, text.encode(), hashlib.sha256)
+
+
+def token_digest(token: str) -> bytes:
+    """SHA-256 of a token that we made of so many random bits (96 at least) that there is nothing to guess: no key is needed."""
+    return hashlib.sha256(token.encode()).digest()

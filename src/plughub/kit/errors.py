@@ -12,12 +12,15 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- Unauthorized       401
      |   +- KeyExpired     401
      |   +- KeyRevoked     410   (`/v1`: 401)
+     |   +- LoginRefused   401   wrong password or code, of whatever account
+     |   +- SessionEnded   401   a cookie that is none (any more)
      +- Forbidden          403
      |   +- KeySuspended   403
      |   +- NotPermitted   403   the key's server grant excludes the server
      +- NotFound           404
      |   +- ServerNotFound 404
      |   +- KeyNotFound    404
+     |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
      +- MethodNotAllowed   405
@@ -165,6 +168,22 @@ class KeyRevoked(Unauthorized):
     hint = "Generate a new API key"
 
 
+class LoginRefused(Unauthorized):
+    """No such account, or another password: the two look alike."""
+
+    message = "Wrong e-mail address or password"
+    v1_message = "Wrong e-mail address or password"
+    hint = "Check both; a forgotten password is set anew with POST /api/auth/password/forgot"
+
+
+class SessionEnded(Unauthorized):
+    """The session is over, or never was one."""
+
+    message = "Not logged in"
+    v1_message = "Not logged in"
+    hint = "Log in again: POST /api/auth/login"
+
+
 class Forbidden(HubError):
     """The caller is known and may not do this."""
 
@@ -228,6 +247,31 @@ class OrganizationNotFound(NotFound):
     """No organisation of that id for this caller."""
 
     message = "Organization not found"
+
+
+class MemberNotFound(NotFound):
+    """Nobody of that id in the organisation."""
+
+    message = "Member not found"
+
+
+class InvitationNotFound(NotFound):
+    """No open invitation of that id."""
+
+    message = "Invitation not found"
+
+
+class SessionNotFound(NotFound):
+    """No session of that id that is this person's."""
+
+    message = "Session not found"
+
+
+class LinkNotFound(NotFound):
+    """A link that was used, has run out, or never was one."""
+
+    message = "This link is not valid (any more)"
+    hint = "Ask for a new one"
 
 
 class RouteNotFound(NotFound):
