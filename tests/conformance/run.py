@@ -87,6 +87,18 @@ class Bench:
     shim_url: str
     _direct: dict[str, Results] = field(default_factory=dict)
 
+    def run(self, way: Way) -> Outcome:
+        """A way; once more when it is not as it should be. The suite's own waits are short, and a busy machine fails them now and then:
+        what differs twice differs."""
+        ask = self.client if way.transport == "client" else self.server
+        outcome = ask(way)
+        if complaints([outcome]):
+            self._direct.clear()
+            for name in (way.name, f"direct-{way.name}", f"direct-{way.revision}"):
+                shutil.rmtree(OUT / name, ignore_errors=True)
+            outcome = ask(way)
+        return outcome
+
     def server(self, way: Way) -> Outcome:
         """A way of the server suite."""
         direct = self._direct_server(way.revision)
@@ -204,7 +216,7 @@ def main() -> int:
     outcomes = []
     with bench() as running:
         for way in ways:
-            outcomes.append(running.client(way) if way.transport == "client" else running.server(way))
+            outcomes.append(running.run(way))
             sys.stdout.write(f"{table(outcomes[-1:]).splitlines()[1]}\n")
             sys.stdout.flush()
     bad = complaints(outcomes)

@@ -26,7 +26,7 @@ from plughub.kit import strict_json
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Internal, Invalid, NotFound
 
-_SECRET_WORDS = ("password", "secret", "token", "key", "env", "headers", "auth", "config", "url")
+_SECRET = re.compile(r"password|secret|token|key|env|headers|auth|config|(?<![a-z])url")
 _ECHO = 200
 _LOOKED_AT = 100
 _BRANCH = re.compile(r"(?:function-|tagged-|(?:literal|list|dict|constrained)\b.*\[)")
@@ -190,8 +190,7 @@ def _problem(problem: Any) -> dict[str, Any]:
 
 def echo(field: str, value: Any) -> Any:
     """The caller's value for the error: cut, and hidden where the field's name says that it is a secret."""
-    lowered = field.lower()
-    if any(word in lowered for word in _SECRET_WORDS):
+    if _SECRET.search(field.lower()):
         return "***"
     if isinstance(value, str):
         return value[:_ECHO]

@@ -25,7 +25,7 @@ _BURST_WINDOW_NS = 60 * _NS
 _GRAIN_S = 1e-6
 # A stream that rests costs a connection and little else (CONTRACT section 8).
 STREAMS_PER_PLACE = 10
-# Of the hour, in percent: what is told when it is reached, each at most once an hour.
+# Of the hour, in percent: what is told when a call that is counted reaches it, each at most once an hour; a refusal tells nothing.
 ALARMS = (80, 100)
 _ALARM_MINUTES = 60
 _NEVER = 1 << 62
