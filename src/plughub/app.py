@@ -17,6 +17,7 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    oauth,
     profiles,
     projects,
     server_logs,
@@ -27,7 +28,7 @@ from plughub.api import (
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
-from plughub.api.render import render_api, render_v1
+from plughub.api.render import render_api, render_oauth, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
 from plughub.data_dir import Secrets
@@ -50,15 +51,18 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.tokens import Tokens
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import letter, prune_events, prune_health, prune_people
+from plughub.jobs import letter, prune_events, prune_health, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.oauth.secret import Digests
+from plughub.oauth.token_directory import TokenDirectory
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
@@ -122,6 +126,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
+        *oauth.routes(hub),
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -158,6 +163,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
+    renderers |= {"oauth": render_oauth}
     requests = RequestLog(hub.writer, clock)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
@@ -172,6 +178,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
+    tokens = TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     limits = InProcessLimits(clock, settings.cache_entries)
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
@@ -189,7 +196,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         board=board,
         logs=lines,
         limits=limits,
-        admission=Admission(settings, key_directory, cookies, limits, clock),
+        admission=Admission(settings, key_directory, cookies, Tokens(tokens), limits, clock),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
@@ -199,6 +206,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
         cookies=cookies,
+        digests=Digests(secrets.peppers),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -214,7 +222,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people, prune_oauth)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

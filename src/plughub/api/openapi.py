@@ -15,11 +15,12 @@ from pydantic import TypeAdapter
 
 from plughub import __version__
 from plughub.api.models import ApiError, V1Error
+from plughub.api.oauth_shapes import OAuthErrorOut
 from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
 
 _REF = "#/components/schemas/{model}"
-_ERRORS = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
+_ERRORS = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 _STREAM = "text/event-stream"
 DESCRIPTION = """One place for all your MCP servers, reached by one key.
 
@@ -33,7 +34,7 @@ def build_openapi(rows: Sequence[Route]) -> dict[str, Any]:
     document = get_openapi(title="Plughub", version=__version__, openapi_version="3.1.0", description=DESCRIPTION, routes=routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (ApiError, V1Error, RpcError):
+    for model in (ApiError, V1Error, RpcError, OAuthErrorOut):
         _add_schema(schemas, model)
     # FastAPI announces its own validation answer, which the hub never sends.
     for name in ("HTTPValidationError", "ValidationError"):

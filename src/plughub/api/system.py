@@ -14,8 +14,8 @@ from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, door_request
 from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata
 from plughub.api.reply import reply
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
-from plughub.kit.caller import DEFAULT_SCOPES
 from plughub.kit.errors import Forbidden, Unavailable
+from plughub.oauth.resources import MCP_SCOPE
 
 # Behind a proxy of the same host every client would look like loopback.
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
@@ -105,8 +105,9 @@ def _metadata(base: str, path: str) -> Response:
         {
             "resource": f"{base}/{path}",
             "resource_name": "Plughub",
+            "authorization_servers": [base],
             "bearer_methods_supported": ["header"],
-            "scopes_supported": sorted(DEFAULT_SCOPES),
+            "scopes_supported": [MCP_SCOPE],
             "resource_documentation": f"{base}/api/openapi.json",
         }
     )

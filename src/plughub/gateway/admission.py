@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter
 from plughub.gateway.cookies import Cookies
+from plughub.gateway.tokens import Tokens
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, parse
 from plughub.kit.caller import Caller
@@ -30,6 +31,8 @@ class Arrival(Protocol):
     scope: Any
     headers: dict[bytes, bytes]
     door: str
+    route: Any
+    values: tuple[str, ...]
     caller: Caller | None
     meter: Meter | None
     lease: Lease | None
@@ -42,9 +45,10 @@ class Arrival(Protocol):
 class Admission:
     """Admits callers; holds no state of its own but the address limits."""
 
-    def __init__(self, settings: Settings, keys: KeyDirectory, cookies: Cookies, limits: Limits, clock: Clock) -> None:
+    def __init__(self, settings: Settings, keys: KeyDirectory, cookies: Cookies, tokens: Tokens, limits: Limits, clock: Clock) -> None:
         self._keys = keys
         self._cookies = cookies
+        self._tokens = tokens
         self._limits = limits
         self._clock = clock
         self._refuse_test_keys = settings.refuse_test_keys
@@ -61,10 +65,7 @@ class Admission:
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None and (token := self._token(arrival)) is not None:
-                caller = await self._cookies.admit(arrival, token)
-            else:
-                caller = self._judge(entry or await self._look_up(arrival), arrival)
+            caller = self._judge(entry, arrival) if entry is not None else await self._admit_other(arrival)
         except (Unauthorized, Forbidden):
             self.count_address(arrival)
             raise
@@ -123,6 +124,14 @@ class Admission:
         if arrival.door == "mcp" or not _NAMED.isdisjoint(arrival.headers):
             return None
         return self._cookies.find_token(arrival)
+
+    async def _admit_other(self, arrival: Arrival) -> Caller:
+        """Whoever comes with something else than a key that was seen lately."""
+        if (token := self._token(arrival)) is not None:
+            return await self._cookies.admit(arrival, token)
+        if self._tokens.carried(arrival.headers.get(b"authorization")):
+            return await self._tokens.admit(arrival)
+        return self._judge(await self._look_up(arrival), arrival)
 
     async def _look_up(self, arrival: Arrival) -> KeyEntry:
         """The key of a header that was not seen lately: its form is proven, then its digest is looked up."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from plughub.db.unit_of_work import Event
-from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED, SESSION_ENDED, SESSION_SWITCHED
+from plughub.events.catalogue import GRANT_REVOKED, KEY_REVOKED, KEY_SUSPENDED, MEMBER_REMOVED, SESSION_ENDED, SESSION_SWITCHED
 from plughub.kit.caller import Caller
-from plughub.kit.errors import HubError, KeyRevoked, KeySuspended, SessionEnded
+from plughub.kit.errors import HubError, KeyRevoked, KeySuspended, SessionEnded, TokenRefused
 
 # Progress is advice: a client that reads more slowly than the server reports misses some of it.
 MAX_WAITING = 256
@@ -16,6 +16,7 @@ _ENDS: Mapping[str, Callable[[], HubError]] = {
     KEY_SUSPENDED: lambda: KeySuspended(reason="key_suspended"),
     SESSION_ENDED: SessionEnded,
     SESSION_SWITCHED: SessionEnded,
+    GRANT_REVOKED: TokenRefused,
 }
 
 
@@ -25,10 +26,11 @@ class Feed:
     A `resting` feed has no request that runs to an end of its own: it follows something until somebody ends it.
     """
 
-    __slots__ = ("_open", "dropped", "ended", "frames", "key_id", "resting", "stopped", "waiting_bytes", "wake")
+    __slots__ = ("_open", "dropped", "ended", "frames", "key_id", "person_id", "resting", "stopped", "waiting_bytes", "wake")
 
-    def __init__(self, key_id: str, open_feeds: "OpenStreams", *, resting: bool) -> None:
+    def __init__(self, key_id: str, open_feeds: "OpenStreams", *, resting: bool, person_id: str | None = None) -> None:
         self.key_id = key_id
+        self.person_id = person_id  # of a token
         self.resting = resting
         self.ended = False
         self.frames: list[bytes] = []
@@ -76,7 +78,8 @@ class OpenStreams:
 
     def open(self, caller: Caller, *, resting: bool = False) -> Feed:
         """A new feed; whoever opens it closes it."""
-        feed = Feed(caller.key_id, self, resting=resting)
+        person_id = caller.user_id if caller.credential == "token" else None
+        feed = Feed(caller.key_id, self, resting=resting, person_id=person_id)
         self._feeds.setdefault(caller.key_id, set()).add(feed)
         return feed
 
@@ -102,3 +105,12 @@ class OpenStreams:
             if end is not None and event.key_id is not None:
                 for feed in self._feeds.get(event.key_id, ()):
                     feed.stop(end())
+            elif event.name == MEMBER_REMOVED:
+                self._stop_tokens_of(event.data["user_id"])
+
+    def _stop_tokens_of(self, person_id: str) -> None:
+        """Somebody has left an organisation, and what they allowed there went along; clients that they have elsewhere come back."""
+        for feeds in self._feeds.values():
+            for feed in feeds:
+                if feed.person_id == person_id:
+                    feed.stop(TokenRefused())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import api_key, space
+from plughub.db.tables import api_key, oauth_grant, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, KeyChanged
 from plughub.keys import store
@@ -16,7 +16,7 @@ from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339
 from plughub.kit.crypto import keyed_digest
-from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
+from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked, TokenRefused
 from plughub.kit.ids import new_id, parse_public_id
 from plughub.kit.pagination import Page
 
@@ -188,6 +188,12 @@ async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
 
 
 async def _expiry_of_maker(uow: UnitOfWork, caller: Caller) -> float | None:
+    if caller.credential == "token":
+        query = select(oauth_grant.c.expires_at).where(oauth_grant.c.id == caller.key_id)
+        ends_at: float | None = (await uow.execute(query)).scalar()
+        if ends_at is None:
+            raise TokenRefused
+        return ends_at
     if not caller.key_id or caller.credential != "key":
         return None
     row = await store.find_key(uow.connection, caller.key_id, caller.space_id)
