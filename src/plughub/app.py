@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from plughub.api import (
     auth,
+    cli_auth,
     client_files,
     contents,
     keys,
@@ -18,6 +19,7 @@ from plughub.api import (
     mcp_servers,
     mcps,
     oauth,
+    oauth_apps,
     profiles,
     projects,
     server_logs,
@@ -61,8 +63,11 @@ from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
+from plughub.pages import authorize, device
+from plughub.pages.html import render_error
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
@@ -127,6 +132,10 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *keys.ROUTES,
         *auth.ROUTES,
         *oauth.routes(hub),
+        *oauth_apps.ROUTES,
+        *cli_auth.ROUTES,
+        *authorize.routes(hub),
+        *device.routes(hub),
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -163,7 +172,7 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
-    renderers |= {"oauth": render_oauth}
+    renderers |= {"oauth": render_oauth, "page": render_error}
     requests = RequestLog(hub.writer, clock)
     dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
@@ -207,6 +216,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         listening=Listening(exchange, pool),
         cookies=cookies,
         digests=Digests(secrets.peppers),
+        documents=Documents(settings, clock),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -222,6 +232,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
+    stack.push_async_callback(hub.documents.aclose)
     handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people, prune_oauth)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)

@@ -15,6 +15,7 @@ LAZY_IMPORTS = {
     "src/plughub/cli/screen.py": "only a command that prints a table pays for the tables of Rich",
     "src/plughub/cli/session.py": "`plughub --help` and a wrong option answer without loading an HTTP client",
     "src/plughub/identity/mailer.py": "the modules for mail are loaded by the first mail: most hubs have no mail server",
+    "src/plughub/pages/html.py": "Jinja2 is loaded by the first page: a hub that only keys use never pays for it",
     "src/plughub/identity/passwords.py": "argon2 is loaded by the first password: a hub that only keys use never pays for it",
 }
 BROAD_EXCEPTS = {

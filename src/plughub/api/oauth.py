@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api import oauth_shapes as shapes
 from plughub.api.auth import limit_headers, visit_of
-from plughub.api.oauth_fields import Fields, read_client, read_fields, read_object
 from plughub.cluster.limits import Header
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.door.oauth_fields import Fields, read_client, read_fields, read_object
 from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import PUBLIC, Route
 from plughub.gateway.hub import Hub

@@ -1,10 +1,16 @@
 """What comes in and goes out at `/oauth`, as the API reference shows it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 
 from plughub.api.models import Shape
+from plughub.keys.schemas import Description, Name, Scopes
+from plughub.oauth.redirects import MAX_REDIRECTS
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+RedirectUris = Annotated[list[str], Field(min_length=1, max_length=MAX_REDIRECTS)]
+UserCode = Annotated[str, StringConstraints(min_length=1, max_length=50)]
 
 
 class TokenIn(BaseModel):
@@ -124,6 +130,131 @@ class ServerMetadata(Shape):
     authorization_response_iss_parameter_supported: bool
     client_id_metadata_document_supported: bool
     service_documentation: str
+
+
+class AppIn(BaseModel):
+    """`POST /api/oauth/apps`. `confidential`: it has a server that can keep a secret. `scopes`: the most it may ask for; null = any."""
+
+    model_config = _STRICT
+
+    name: Name
+    redirect_uris: RedirectUris = Field(validation_alias=AliasChoices("redirect_uris", "redirectUris"))
+    description: Description = ""
+    confidential: bool = True
+    scopes: Scopes | None = None
+
+
+class AppPatch(BaseModel):
+    """`PATCH /api/oauth/apps/{app_id}`: what is not given stays."""
+
+    model_config = _STRICT
+
+    name: Name | None = None
+    redirect_uris: RedirectUris | None = Field(None, validation_alias=AliasChoices("redirect_uris", "redirectUris"))
+    description: Description | None = None
+    scopes: Scopes | None = None
+
+
+class AppOut(Shape):
+    """An app of the organisation. Its id is the `client_id`."""
+
+    id: str
+    client_id: str
+    name: str
+    description: str
+    redirect_uris: list[str]
+    confidential: bool
+    scopes: list[str] | None
+    created_at: str
+
+
+class AppCreated(AppOut):
+    """The secret is in this answer and nowhere else; null for an app that can keep none."""
+
+    client_secret: str | None
+
+
+class AppSecret(Shape):
+    """Another secret; the one before is worth nothing from now on."""
+
+    id: str
+    client_id: str
+    client_secret: str
+
+
+class AppList(Shape):
+    """A page of the organisation's apps."""
+
+    apps: list[AppOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class GrantOut(Shape):
+    """What somebody allows a client. `servers`: `"*"` or their ids; `resource`: the one door that it is for."""
+
+    id: str
+    client_id: str
+    client_name: str
+    organization_id: str
+    organization_name: str
+    scopes: list[str]
+    servers: Literal["*"] | list[str]
+    resource: str | None
+    created_at: str
+    expires_at: str
+
+
+class GrantList(Shape):
+    """A page of a person's grants."""
+
+    grants: list[GrantOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class CliBegun(Shape):
+    """What a command line shows, and asks with."""
+
+    device_code: str
+    user_code: str
+    verification_url: str
+    expires_in: int
+    interval: int
+
+
+class CliPolled(BaseModel):
+    """`api_key` comes once, in the first answer after the approval."""
+
+    status: Literal["authorization_pending", "approved"]
+    api_key: str = ""
+
+
+class CliApproveIn(BaseModel):
+    """`POST /api/cli/auth/approve`. With a project the key has the servers of that alone."""
+
+    model_config = _STRICT
+
+    user_code: UserCode = Field(validation_alias=AliasChoices("user_code", "userCode"))
+    project_uuid: Annotated[str, StringConstraints(max_length=100)] | None = Field(
+        None, validation_alias=AliasChoices("project_uuid", "projectUuid")
+    )
+
+
+class CliDenyIn(BaseModel):
+    """`POST /api/cli/auth/deny`."""
+
+    model_config = _STRICT
+
+    user_code: UserCode = Field(validation_alias=AliasChoices("user_code", "userCode"))
+
+
+class CliDecided(Shape):
+    """What was said."""
+
+    status: Literal["approved", "denied"]
 
 
 class OAuthErrorOut(BaseModel):

@@ -19,6 +19,7 @@ from plughub.keys.directory import KeyDirectory
 from plughub.keys.service import Peppers
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
@@ -57,6 +58,7 @@ class Hub:
     cookies: Cookies
     accounts: Accounts
     digests: Digests
+    documents: Documents
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

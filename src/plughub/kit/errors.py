@@ -25,6 +25,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
+     +- CodeExpired        410
      +- MethodNotAllowed   405
      +- Conflict           409
      |   +- ServerDisabled 409
@@ -289,6 +290,15 @@ class DeviceNotFound(NotFound):
 
     message = "No device waits with this code"
     hint = "Check the code; one is good for five minutes, and once"
+
+
+class CodeExpired(HubError):
+    """A code that was good, and has run out."""
+
+    status = 410
+    code = "GONE"
+    message = "The code has run out"
+    hint = "Begin again"
 
 
 class AppNotFound(NotFound):

@@ -29,6 +29,7 @@ _SLOWER_S = 5
 # One that has run out is still told so for a while.
 _KEPT_S = 3600.0
 CLI = "cli"
+DECIDED = "Somebody has decided about this code already"
 CLI_NAME = "Command line"
 Decision = Literal["approved", "denied"]
 
@@ -70,14 +71,16 @@ async def begin_cli(uow: UnitOfWork, digests: Digests) -> Begun:
     return await _insert(uow, digests, CLI, generate_cli_device(), CLI, frozenset(), Target())
 
 
-async def find_waiting(connection: AsyncConnection, digests: Digests, user_code: str, now: float) -> Waiting | None:
-    """The device that shows this code and that nobody has decided about yet."""
-    query = select(oauth_device).where(
-        oauth_device.c.user_digest.in_(digests.all(user_code)), oauth_device.c.status == "pending", oauth_device.c.expires_at > now
-    )
+async def find_waiting(
+    connection: AsyncConnection, digests: Digests, user_code: str, now: float, *, kind: str | None = None
+) -> Waiting | None:
+    """The device that shows this code, of that kind if need be. Raises Conflict when somebody has decided about it already."""
+    query = select(oauth_device).where(oauth_device.c.user_digest.in_(digests.all(user_code)), oauth_device.c.expires_at > now)
     row = (await connection.execute(query)).first()
-    if row is None:
+    if row is None or kind not in (None, row.kind):
         return None
+    if row.status != "pending":
+        raise Conflict(DECIDED)
     return Waiting(row.id, row.kind, row.client_id, frozenset(row.scopes), Target(row.resource, row.audience))
 
 
@@ -138,10 +141,10 @@ async def poll_cli(uow: UnitOfWork, digests: Digests, peppers: Peppers, device_c
         return INTERVAL_S
     if row.status == "pending":
         return CliState("authorization_pending")
-    await uow.execute(update(oauth_device).where(oauth_device.c.id == row.id).values(status="done"))
     caller = await _person(uow.connection, row.person_id, row.organization_id)
-    if caller is None or "write:keys" not in caller.scopes:
+    if caller is None or "write:keys" not in caller.scopes:  # not any more
         return CliState("denied")
+    await uow.execute(update(oauth_device).where(oauth_device.c.id == row.id).values(status="done"))
     servers = None if row.project_id is None else await _servers_of(uow.connection, row.project_id)
     body = KeyCreate(name=f"{CLI_NAME} {rfc3339(now)[:10]}", servers="*" if servers is None else servers)
     _, secret = await create_key(uow, caller, body, peppers)
@@ -193,7 +196,7 @@ async def _settle(uow: UnitOfWork, device_id: str, values: dict[str, Any]) -> No
         oauth_device.c.id == device_id, oauth_device.c.status == "pending", oauth_device.c.expires_at > uow.clock.time()
     )
     if (await uow.execute(statement.values(**values).returning(oauth_device.c.id))).first() is None:
-        raise Conflict("This code was decided about already, or has run out")
+        raise Conflict(DECIDED)
 
 
 async def _project(connection: AsyncConnection, caller: Caller, text: str) -> str:
