@@ -120,6 +120,7 @@ class Served:
             **({"Content-Type": "application/json"} if body is not None else {}),
         }
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        self.client.cookies.clear()  # whoever logs in is one of many here
         return await self.client.request(method, path, content=content, headers={**given, **(headers or {})})
 
     async def settled(self) -> None:

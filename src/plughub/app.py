@@ -20,12 +20,14 @@ from plughub.api import (
     mcps,
     oauth,
     oauth_apps,
+    organizations,
     profiles,
     projects,
     server_logs,
     server_operations,
     servers,
     system,
+    v1_organization,
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
@@ -33,6 +35,8 @@ from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_oauth, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.limits import InProcessLimits
+from plughub.dashboard import account_pages, authorize_pages, device_pages
+from plughub.dashboard.render import render_error
 from plughub.data_dir import Secrets
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
@@ -42,7 +46,7 @@ from plughub.door.record import RequestLog
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
-from plughub.first_start import FirstStart, check_secrets, prepare
+from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.cookies import Cookies
@@ -66,8 +70,6 @@ from plughub.mcp.sessions import Sessions
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
-from plughub.pages import authorize, device
-from plughub.pages.html import render_error
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
@@ -93,7 +95,8 @@ class Application:
     async def start(self) -> None:
         """Bring the database to the newest schema, see that the secrets belong to it, and start every part; once.
 
-        Raises SecretsLost, SchemaUnknown, SQLAlchemyError, OSError, with nothing left running.
+        Raises SecretsLost, SchemaUnknown, Invalid (the operator's account in the settings), SQLAlchemyError, OSError, with nothing left
+        running.
         """
         if self.stack is not None:
             return
@@ -102,7 +105,7 @@ class Application:
             stack.push_async_callback(database.aclose)
             await migrate(database)
             await check_secrets(database, self.secrets)
-            self.first = await prepare(database, self.secrets)
+            self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
             await _start(self.hub, self.wiring, stack)
@@ -116,7 +119,7 @@ class Application:
 
 
 def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
-    """Every route there is."""
+    """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
@@ -134,8 +137,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *oauth.routes(hub),
         *oauth_apps.ROUTES,
         *cli_auth.ROUTES,
-        *authorize.routes(hub),
-        *device.routes(hub),
+        *organizations.ROUTES,
+        *v1_organization.ROUTES,
         *logs.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -174,7 +177,8 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
     renderers |= {"oauth": render_oauth, "page": render_error}
     requests = RequestLog(hub.writer, clock)
-    dispatcher = Dispatcher(RouteTable(rows), framework, hub.admission, renderers, settings, stats, requests)
+    pages = [*account_pages.routes(hub), *authorize_pages.routes(hub), *device_pages.routes(hub)]
+    dispatcher = Dispatcher(RouteTable([*rows, *pages]), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions)
     return application
 

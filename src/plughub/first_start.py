@@ -1,16 +1,14 @@
 """What a hub needs before anybody can use it: the operator's organisation, its first key, and a server to try."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from sqlalchemy import select
 
 from plughub.data_dir import Secrets
 from plughub.db.engine import Database
-from plughub.db.tables import organization
 from plughub.db.unit_of_work import UnitOfWork
-from plughub.identity.service import Organization, ensure_operator, get_organization
+from plughub.identity.accounts import Accounts
+from plughub.identity.service import Organization, ensure_operator, get_operator_id, get_organization
 from plughub.keys.schemas import KeyCreate
 from plughub.keys.service import create_key
 from plughub.kit.caller import Environment
@@ -28,10 +26,12 @@ class SecretsLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FirstStart:
-    """`operator_key` is set on the first start only; `demo_id` is None when the operator has removed the demo server."""
+    """`operator_key` is set on the first start only; `demo_id` is None when the operator has removed the demo server. `setup_code` is what
+    the first-run page asks for, at a first start that made no account."""
 
     operator_key: str | None
     demo_id: str | None
+    setup_code: str | None = None
 
 
 async def check_secrets(database: Database, secrets: Secrets) -> None:
@@ -48,12 +48,19 @@ async def prepare(database: Database, secrets: Secrets) -> FirstStart:
         if operator is not None:
             return await _make(uow, operator, secrets)
     async with database.unit_of_work() as uow:
-        operator_id = (await uow.execute(select(organization.c.id).where(organization.c.operator))).scalar_one()
+        operator_id = await get_operator_id(uow.connection)
         found = await get_organization(uow.connection, operator_id)
         demo = None
         for environment in reversed(_ENVIRONMENTS):
             demo = await _move_demo(uow, found, environment, secrets)
         return FirstStart(None, demo)
+
+
+async def prepare_owner(accounts: Accounts, first: FirstStart) -> FirstStart:
+    """See to the operator's own account: made from the settings, else by whoever has the set-up code. Raises Invalid."""
+    if await accounts.ensure_owner() or first.operator_key is None:
+        return first
+    return replace(first, setup_code=await accounts.make_setup_code())
 
 
 async def _make(uow: UnitOfWork, operator: Organization, secrets: Secrets) -> FirstStart:

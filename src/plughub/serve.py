@@ -27,7 +27,7 @@ from plughub.door.dispatch import STOPPING
 from plughub.first_start import FirstStart, SecretsLost
 from plughub.http_protocol import protocol_of
 from plughub.kit.clock import SystemClock
-from plughub.kit.errors import Unavailable
+from plughub.kit.errors import Invalid, Unavailable
 from plughub.settings import Settings
 
 BACKLOG = 2048
@@ -117,6 +117,8 @@ def serve(settings: Settings, out: TextIO = sys.stdout) -> int:
             f"{secrets_file} does not hold the secrets that this database was made with ({error}). A file that was lost is made anew: "
             f"restore the old one from a backup"
         ) from error
+    except Invalid as error:
+        raise CannotServe(f"PLUGHUB_OPERATOR_EMAIL and PLUGHUB_OPERATOR_PASSWORD make no account: {error.text}") from error
     except SchemaUnknown as error:
         raise CannotServe(str(error)) from error
     except SQLAlchemyError as error:
@@ -264,6 +266,8 @@ def banner(first: FirstStart, url: str, key_file: Path | None) -> list[str]:
     else:
         shown = bearer = first.operator_key
         lines += [f"Operator key, shown this once: {first.operator_key}", ""]
+    if first.setup_code is not None:
+        lines += [f"Your own account: open {url}/setup and give this code, shown this once: {first.setup_code}", ""]
     if first.demo_id is not None:
         lines += [
             "Call a tool:",

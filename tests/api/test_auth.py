@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -144,8 +143,8 @@ async def test_a_login_takes_as_long_for_nobody_as_for_somebody(lite: Served) ->
             began = time.perf_counter()
             assert (await post(lite, "/login", {"email": email, "password": "wrong horse"})).status_code == 401
             times.append(time.perf_counter() - began)
-    known, unknown = (statistics.median(times) for times in took.values())
-    assert abs(known - unknown) < min(known, unknown) / 2, "without a hash for nobody it would be a hundredth"
+    known, unknown = (min(times) for times in took.values())
+    assert unknown > known / 2, "without a hash for nobody it would be a hundredth"
 
 
 @pytest.mark.requirement("people.throttled")

@@ -14,9 +14,10 @@ LAZY_IMPORTS = {
     "src/plughub/cli/local.py": "`plughub --help` and a wrong option answer without loading the hub",
     "src/plughub/cli/screen.py": "only a command that prints a table pays for the tables of Rich",
     "src/plughub/cli/session.py": "`plughub --help` and a wrong option answer without loading an HTTP client",
+    "src/plughub/dashboard/render.py": "Jinja2 is loaded by the first page: a hub that only keys use never needs it",
     "src/plughub/identity/mailer.py": "the modules for mail are loaded by the first mail: most hubs have no mail server",
-    "src/plughub/pages/html.py": "Jinja2 is loaded by the first page: a hub that only keys use never pays for it",
     "src/plughub/identity/passwords.py": "argon2 is loaded by the first password: a hub that only keys use never pays for it",
+    "src/plughub/identity/second_factor.py": "pyotp is loaded by the first code of an authenticator",
 }
 BROAD_EXCEPTS = {
     "src/plughub/door/dispatch.py": "the error middleware: whatever it is, the caller gets a 500 with a request id",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
+from plughub.kit.caller import OPERATOR
 from tests.contract.cases import CASES, Json, render
 from tests.walks.rows import BODY_KINDS, DOCUMENT, PATH_KINDS, ROWS, Things, body, example, has_id, name, path, without_session
 
@@ -33,6 +34,8 @@ _MISSING = {
     "project": ("NOT_FOUND", "Project not found", "", ""),
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
+    "organization": ("NOT_FOUND", "Organization not found", "", ""),
+    "member": ("NOT_FOUND", "Member not found", "not_found", "Member not found"),
     "browser": ("NOT_FOUND", "Session not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
@@ -76,7 +79,10 @@ def implied(row: Route) -> set[int]:
 
 def limited(row: Route) -> bool:
     """Whether a limit that is used up refuses the row. Rows of sessions count nothing, or what the session does."""
-    if row.scope == SIGNED_IN:  # the limit of a person's browsers: tests/gateway/test_cookies.py
+    if row.scope in (
+        SIGNED_IN,
+        OPERATOR,
+    ):  # whose organisation is refused before it is counted; the limit of a person's browsers: tests/gateway/test_cookies.py
         return False
     return bool(row.cost) or (row.door == "mcp" and without_session(row) is None)
 
@@ -131,7 +137,10 @@ def _callers(row: Route) -> Iterator[Json]:
     if row.scope == SIGNED_IN:
         answer = refusal(row, 403, _FORBIDDEN, {"reason": "session_required"}, _COUNTERS)
         yield _case(row, "a key, and no person", "operator", asked(row, "missing"), answer)
-    if row.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN):
+    if row.scope == OPERATOR:
+        answer = refusal(row, 403, _FORBIDDEN, {"reason": "operator_only"}, _COUNTERS)
+        yield _case(row, "a key that is not the operator's", "stranger", asked(row, "missing"), answer)
+    if row.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN, OPERATOR):
         challenge = {"www-authenticate": {"$match": f'error="insufficient_scope", (.+, )?scope="{row.scope}"'}}
         answer = refusal(row, 403, _FORBIDDEN, {"required_scope": row.scope}, challenge | _COUNTERS)
         yield _case(row, "a key without the scope", f"without {row.scope}", asked(row, "missing"), answer)

@@ -69,7 +69,8 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
 
         things = await new()
         for row in sorted(
-            [row for row in ROWS if not without_session(row) and row.tag != "Accounts"], key=lambda row: (row.method == "DELETE", row.path)
+            [row for row in ROWS if not without_session(row) and row.tag != "Accounts" and not row.path.endswith("/accept")],
+            key=lambda row: (row.method == "DELETE", row.path),
         ):
             if row.method == "DELETE":
                 things = await new()

@@ -4,17 +4,20 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 import anyio
+from pyotp import TOTP
 
+from plughub.identity.invitations import invite
 from plughub.identity.links import make_link
+from plughub.identity.people import find_person, insert_membership
 from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
 from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
-from tests.serving import Browser, RawAnswer, RawCall, Served
-from tests.walks.rows import Things, placed
+from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
+from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser")
+KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation")
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -47,6 +50,7 @@ class World:
             pass
         first, server = await cls._first_profile(served, served.key), served.demo_id
         fixed = {"server": server, "mcp": public_id("mcp", server), "request": await cls._logged_call(served)}
+        fixed |= {name: public_id("org", (await served.operator()).id) for name in ("organization", "new_organization")}
         fixed |= {"own_server": own_server, "own_slug": own_slug}
         fixed |= {"project": first["project_uuid"], "profile": first["uuid"], "slug": first["slug"]}
         return cls(served, await served.operator(), spent, fixed)
@@ -113,12 +117,27 @@ class World:
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
-        if "own_browser" in names:
-            known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
-        if {"email", "reset_token", "verify_token"} & names:
-            known |= await self._account()
+        known |= await self._of_people(names, key)
         if "stream" in names:
             known["stream"] = await self._stream()
+        return known
+
+    async def _of_people(self, names: set[str], key: str | Browser) -> dict[str, str]:
+        """What the names say of people: of new ones, or of the one who asks."""
+        known: dict[str, str] = {}
+        if {"new_member", "new_invitation"} & names:
+            made_team = await team(self.served)
+            known |= {"new_member": made_team["member"], "new_invitation": made_team["invitation"]}
+        if {"second", "invited_token"} & names:
+            known |= await self._second(key, invited="invited_token" in names)
+        if "own_browser" in names:
+            known["own_browser"] = (await self.served.call("GET", "/api/auth/sessions", key=key)).json()["sessions"][0]["id"]
+        if "setup_code" in names:
+            known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
+        if {"email", "reset_token", "verify_token"} & names:
+            known |= await self._account()
+        if {"totp", "code"} & names:
+            known |= await self._authenticator(key, confirmed="totp" in names)
         return known
 
     async def _account(self) -> dict[str, str]:
@@ -129,6 +148,28 @@ class World:
             reset = await make_link(uow, accounts.sealer, "reset", email, shown=True)
             verify = await make_link(uow, accounts.sealer, "verify", email, shown=True)
         return {"email": email, "reset_token": reset, "verify_token": verify}
+
+    async def _authenticator(self, key: str | Browser, *, confirmed: bool) -> dict[str, str]:
+        """The person's authenticator is set up, and in use when it is `confirmed`: the code that it shows."""
+        secret = (await self.served.call("POST", "/api/auth/totp", {"password": PASSWORD}, key=key)).json()["secret"]
+        step = int(self.served.clock.time()) // 30
+        if confirmed:
+            await self.served.call("POST", "/api/auth/totp/confirm", {"code": TOTP(secret).generate_otp(step)}, key=key)
+        return {"totp": TOTP(secret).generate_otp(step + 1), "code": TOTP(secret).generate_otp(step)}
+
+    async def _second(self, key: str | Browser, *, invited: bool) -> dict[str, str]:
+        """Another organisation that the person is in, or is invited to."""
+        assert isinstance(key, Browser)
+        other = await self.served.organization("Second")
+        hub, known = self.served.app.hub, {"second": public_id("org", other.id)}
+        async with self.served.database.unit_of_work() as uow:
+            person = await find_person(uow.connection, person_id=key.user_id)
+            assert person is not None
+            if invited:
+                _, known["invited_token"] = await invite(uow, hub.sealer, other.founder(), person.email, "member", mails=False)
+            else:
+                await insert_membership(uow, other.id, key.user_id, "member")
+        return known
 
     async def _session(self, path: str) -> str:
         """The id of a session of the operator's at that door."""

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from plughub.dashboard.consent import TICKET_S
 from plughub.oauth.grants import CODE_S
-from plughub.pages.consent import TICKET_S
 from tests.oauth.flow import CALLBACK, Flow, accepted, pkce, post_form, query_of
 from tests.serving import BASE, Browser, RawCall, Served
 

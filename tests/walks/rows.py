@@ -14,11 +14,12 @@ from plughub.app import create_app
 from plughub.data_dir import Secrets
 from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
-from plughub.identity.service import Organization
+from plughub.identity.service import Organization, get_organization
 from plughub.keys.service import Peppers
+from plughub.kit.caller import OPERATOR
 from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
-from plughub.kit.ids import RequestIds, new_id, public_id
+from plughub.kit.ids import RequestIds, new_id, parse_public_id, public_id
 from plughub.settings import Settings
 from tests.serving import PASSWORD, Browser, Json, Served
 
@@ -26,7 +27,8 @@ _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
 DOCUMENT = build_openapi(ROWS)
 CLOSED = tuple(row for row in ROWS if row.scope != PUBLIC)
-SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN))
+SCOPED = tuple(row for row in CLOSED if row.scope not in (AUTHENTICATED, SIGNED_IN, OPERATOR))
+OPERATORS = tuple(row for row in CLOSED if row.scope == OPERATOR)
 PERSONAL = tuple(row for row in CLOSED if row.scope == SIGNED_IN)
 # The members of a path, and the members of a body that name something of the caller's.
 PATH_KINDS = {
@@ -39,6 +41,9 @@ PATH_KINDS = {
     "profile_uuid": "profile",
     "profile_slug": "slug",
     "session_id": "browser",
+    "organization_id": "organization",
+    "user_id": "member",
+    "invitation_id": "invitation",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
@@ -46,6 +51,11 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
+    "POST /api/auth/totp": {"password": PASSWORD},
+    "PATCH /api/organizations/{organization_id}/members/{user_id}": {"role": "viewer"},
+    "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
+    "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
+    "POST /v1/organization/members/invite": {"email": "new@example.com", "role": "member"},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
 
@@ -57,7 +67,7 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, and a session of a browser; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it and an invitation to it; real or not."""
 
     server: str
     key: str
@@ -66,6 +76,9 @@ class Things:
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
     browser: str = field(default_factory=lambda: public_id("ses", new_id()))
+    organization: str = field(default_factory=lambda: public_id("org", new_id()))
+    member: str = field(default_factory=lambda: public_id("user", new_id()))
+    invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -73,19 +86,37 @@ class Things:
     def ids(self) -> list[str]:
         return [*vars(self).values(), self.of("mcp")]
 
+    def of_organization(self) -> set[str]:
+        """What is not of one environment alone."""
+        return {self.organization, self.member, self.invitation}
+
     @classmethod
     def missing(cls) -> "Things":
         return cls(new_id(), public_id("key", new_id()))
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project and a profile that are real, as its server and key are already; the server is put in."""
+    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
+    is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug)
+    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+
+
+async def team(served: Served, key: str | None = None) -> dict[str, str]:
+    """The organisation of a key, a new member of it and a new invitation to it."""
+    id_ = (await served.call("GET", "/api/organizations", key=key)).json()["organizations"][0]["id"]
+    async with served.database.read() as connection:
+        found = await get_organization(connection, parse_public_id("org", id_) or "")
+    member = await served.browser(found, "member")
+    invited = await served.call(
+        "POST", f"/api/organizations/{id_}/invitations", {"email": f"{new_id()}@example.com", "role": "viewer"}, key=key
+    )
+    assert invited.status_code == 201, invited.text
+    return {"organization": id_, "member": public_id("user", member.user_id), "invitation": invited.json()["id"]}
 
 
 def has_id(row: Route) -> bool:

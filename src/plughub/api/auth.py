@@ -5,21 +5,25 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 
 from plughub.api import auth_shapes as shapes
-from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep, door_request, hub_of
+from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, ReadDep, UowDep, door_request, hub_of
 from plughub.api.reply import public_or_404, reply
-from plughub.cluster.limits import Header
+from plughub.door.credentials import count_attempt, visit_of
 from plughub.door.request import Request as DoorRequest
 from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.gateway.hub import Hub
 from plughub.identity import sessions
 from plughub.identity.accounts import Login
-from plughub.identity.attempts import WINDOW_S, AttemptsLeft
+from plughub.identity.letters import PATHS
+from plughub.identity.links import PendingLink, list_pending
 from plughub.identity.people import Person, Place, find_person, list_places
 from plughub.identity.service import get_organization
-from plughub.identity.sessions import BrowserSession, Visit
+from plughub.identity.sessions import BrowserSession
+from plughub.kit.caller import OPERATOR
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import SessionEnded, SessionNotFound
 from plughub.kit.ids import public_id
+
+MAX_LINKS = 100
 
 
 class Asked:
@@ -32,7 +36,7 @@ class Asked:
 
     async def count(self, account: str | None = None) -> None:
         """Count it; the answer's limit headers speak of credentials from now on. Raises RateLimited."""
-        self._door.limit_headers = limit_headers(await self._hub.accounts.take(self.visit, account), self._hub.clock.time())
+        await count_attempt(self._door, self._hub.accounts, account)
 
     def signed_in(self, answer: Response, token: str) -> Response:
         """The answer, with the cookie of a login."""
@@ -45,23 +49,6 @@ class Asked:
         return answer
 
 
-def visit_of(door: DoorRequest) -> Visit:
-    """From where a request comes."""
-    client = door.scope.get("client")
-    return Visit(client[0] if client else "", door.headers.get(b"user-agent", b"").decode("latin-1").replace("\0", ""))
-
-
-def limit_headers(left: AttemptsLeft, now: float) -> list[Header]:
-    """What an answer at credentials says of the limit of its address."""
-    return [
-        (b"x-ratelimit-limit", b"%d" % left.limit),
-        (b"x-ratelimit-remaining", b"%d" % left.left),
-        (b"x-ratelimit-reset", b"%d" % left.reset),
-        (b"ratelimit-policy", b'"credentials";q=%d;w=%d' % (left.limit, WINDOW_S)),
-        (b"ratelimit", b'"credentials";r=%d;t=%d' % (left.left, max(0, left.full - int(now)))),
-    ]
-
-
 def _asked(request: Request) -> Asked:
     return Asked(door_request(request), hub_of(request))
 
@@ -72,7 +59,7 @@ AskedDep = Annotated[Asked, Depends(_asked)]
 async def register(hub: HubDep, asked: AskedDep, body: shapes.RegisterIn) -> Response:
     """Open an account with an organisation of its own. With a mail server the answer is always this one, and a mail tells the rest."""
     await asked.count()
-    person = await hub.accounts.register(body.name, body.email, body.password)
+    person = await hub.accounts.register(body.name, body.email, body.password, body.invitation)
     status = "verification_sent" if person is None else "registered"
     email = body.email.strip().lower()
     return reply({"status": status, "email": email, "user": None if person is None else user(person)}, 201)
@@ -81,8 +68,21 @@ async def register(hub: HubDep, asked: AskedDep, body: shapes.RegisterIn) -> Res
 async def log_in(hub: HubDep, asked: AskedDep, body: shapes.LoginIn) -> Response:
     """Open a session: the answer sets its cookie. A wrong address and a wrong password are told alike."""
     await asked.count(body.email.strip().lower())
-    login = await hub.accounts.log_in(asked.visit, body.email, body.password)
+    login = await hub.accounts.log_in(asked.visit, body.email, body.password, body.code)
     return asked.signed_in(reply(logged_in(login)), login.token)
+
+
+async def set_up(hub: HubDep, asked: AskedDep, body: shapes.SetupIn) -> Response:
+    """Make the operator's own account with the code that the first start has printed: the answer sets the cookie of its session."""
+    await asked.count()
+    login = await hub.accounts.set_up(asked.visit, body.code, body.name, body.email, body.password)
+    return asked.signed_in(reply(logged_in(login), 201), login.token)
+
+
+async def list_links(connection: ReadDep, hub: HubDep, base: BaseUrlDep) -> Response:
+    """The links that people wait for where no mail is sent: the operator hands them over. With a mail server there are none."""
+    found = await list_pending(connection, hub.sealer, hub.clock.time(), MAX_LINKS)
+    return reply({"links": [_link(one, base) for one in found], "total": len(found), "limit": MAX_LINKS, "offset": 0})
 
 
 async def log_out(caller: CallerDep, uow: UowDep, asked: AskedDep) -> Response:
@@ -159,6 +159,28 @@ async def send_verification(caller: CallerDep, hub: HubDep) -> Response:
     return reply({"status": "sent_if_known"}, 202)
 
 
+async def begin_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.TotpIn) -> Response:
+    """Get a secret for an authenticator; nothing changes until it is confirmed."""
+    secret, uri = await hub.accounts.begin_totp(caller, asked.visit, body.password)
+    return reply({"secret": secret, "uri": uri})
+
+
+async def confirm_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.TotpConfirmIn) -> Response:
+    """Show a code of the authenticator: from now on every login needs one. Every other session ends."""
+    return reply({"backup_codes": await hub.accounts.confirm_totp(caller, asked.visit, body.code)})
+
+
+async def disable_totp(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.ProofIn) -> Response:
+    """Log in with a password alone again. Every other session ends."""
+    await hub.accounts.disable_totp(caller, asked.visit, body.password, body.code)
+    return Response(status_code=204)
+
+
+async def renew_backup_codes(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.ProofIn) -> Response:
+    """Get new backup codes; the older ones are worth nothing."""
+    return reply({"backup_codes": await hub.accounts.renew_backup_codes(caller, asked.visit, body.password, body.code)})
+
+
 def user(person: Person) -> dict[str, Any]:
     """A person as the API shows them."""
     return {
@@ -194,6 +216,16 @@ def _session(found: BrowserSession, current_id: str) -> dict[str, Any]:
     }
 
 
+def _link(found: PendingLink, base: str) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "email": found.email,
+        "url": f"{base}{PATHS[found.kind]}?token={found.token}",
+        "created_at": rfc3339(found.created_at),
+        "expires_at": None if found.expires_at is None else rfc3339(found.expires_at),
+    }
+
+
 def _person_id(user_id: str | None) -> str:
     if user_id is None:
         raise SessionEnded
@@ -210,14 +242,20 @@ def _row(method: str, path: str, scope: str, handler: Any, summary: str, *, stat
 ROUTES = [
     _row("POST", "/register", PUBLIC, register, "Open an account", status=201, output=shapes.RegisteredOut),
     _row("POST", "/login", PUBLIC, log_in, "Log in", output=shapes.LoginOut),
+    _row("POST", "/setup", PUBLIC, set_up, "Make the operator's account", status=201, output=shapes.LoginOut),
     _row("POST", "/logout", SIGNED_IN, log_out, "Log out", status=204),
     _row("GET", "/me", AUTHENTICATED, me, "Who is calling", output=shapes.MeOut),
     _row("GET", "/sessions", SIGNED_IN, list_sessions, "List sessions", output=shapes.SessionList),
     _row("DELETE", "/sessions", SIGNED_IN, end_other_sessions, "Log out everywhere else", output=shapes.EndedOut),
     _row("DELETE", "/sessions/{session_id}", SIGNED_IN, end_session, "Log one browser out", status=204),
     _row("POST", "/password", SIGNED_IN, change_password, "Change the password", status=204),
+    _row("POST", "/totp", SIGNED_IN, begin_totp, "Begin with a second factor", output=shapes.TotpOut),
+    _row("POST", "/totp/confirm", SIGNED_IN, confirm_totp, "Switch the second factor on", output=shapes.BackupCodesOut),
+    _row("POST", "/totp/disable", SIGNED_IN, disable_totp, "Switch the second factor off", status=204),
+    _row("POST", "/totp/backup-codes", SIGNED_IN, renew_backup_codes, "Get new backup codes", output=shapes.BackupCodesOut),
     _row("POST", "/password/forgot", PUBLIC, forgot_password, "Forgot the password", status=202, output=shapes.SentOut),
     _row("POST", "/password/reset", PUBLIC, reset_password, "Set a new password", output=shapes.VerifiedOut),
     _row("POST", "/verify", PUBLIC, verify, "Confirm an address", output=shapes.VerifiedOut),
     _row("POST", "/verify/resend", SIGNED_IN, send_verification, "Send the confirmation again", status=202, output=shapes.SentOut),
+    Route("GET", "/api/admin/links", OPERATOR, list_links, "Links to hand over", "Operator", output=shapes.LinkList, secret=True),
 ]

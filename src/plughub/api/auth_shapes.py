@@ -27,24 +27,38 @@ def _no_nul(text: str) -> str:
 PersonName = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), AfterValidator(_printable)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EMAIL), AfterValidator(_no_nul)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LENGTH), AfterValidator(_no_nul)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class RegisterIn(BaseModel):
-    """`POST /api/auth/register`."""
+    """`POST /api/auth/register`. `invitation`: the token of the link that somebody was invited with."""
 
     model_config = _STRICT
 
     name: PersonName
     email: Email
     password: Password
+    invitation: Token | None = None
 
 
 class LoginIn(BaseModel):
-    """`POST /api/auth/login`."""
+    """`POST /api/auth/login`. `code`: of the authenticator, or a backup code, for whoever has a second factor."""
 
     model_config = _STRICT
 
+    email: Email
+    password: Password
+    code: Code | None = None
+
+
+class SetupIn(BaseModel):
+    """`POST /api/auth/setup`. `code`: what the first start has printed."""
+
+    model_config = _STRICT
+
+    code: Code
+    name: PersonName
     email: Email
     password: Password
 
@@ -56,6 +70,44 @@ class PasswordIn(BaseModel):
 
     current_password: Password = Field(validation_alias=AliasChoices("current_password", "currentPassword"))
     new_password: Password = Field(validation_alias=AliasChoices("new_password", "newPassword"))
+
+
+class TotpIn(BaseModel):
+    """`POST /api/auth/totp`."""
+
+    model_config = _STRICT
+
+    password: Password
+
+
+class TotpConfirmIn(BaseModel):
+    """`POST /api/auth/totp/confirm`."""
+
+    model_config = _STRICT
+
+    code: Code
+
+
+class ProofIn(BaseModel):
+    """`POST /api/auth/totp/disable` and `/backup-codes`: both factors once more."""
+
+    model_config = _STRICT
+
+    password: Password
+    code: Code
+
+
+class TotpOut(Shape):
+    """What an authenticator needs, shown this once. `uri` is what its QR code says."""
+
+    secret: str
+    uri: str
+
+
+class BackupCodesOut(Shape):
+    """Each stands for a code of the authenticator once; shown this once."""
+
+    backup_codes: list[str]
 
 
 class ForgotIn(BaseModel):
@@ -168,6 +220,25 @@ class SessionList(Shape):
     """All of a person's sessions: there are never many."""
 
     sessions: list[SessionOut]
+    total: int
+    limit: int
+    offset: int
+
+
+class PendingLinkOut(Shape):
+    """A link that its address has not got by mail."""
+
+    kind: Literal["register", "verify", "reset", "invitation"]
+    email: str
+    url: str
+    created_at: str
+    expires_at: str | None
+
+
+class LinkList(Shape):
+    """The newest ones."""
+
+    links: list[PendingLinkOut]
     total: int
     limit: int
     offset: int

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api import oauth_shapes as shapes
-from plughub.api.auth import limit_headers, visit_of
 from plughub.cluster.limits import Header
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.door.credentials import count_attempt
 from plughub.door.oauth_fields import Fields, read_client, read_fields, read_object
 from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import PUBLIC, Route
@@ -190,8 +190,7 @@ class OAuthDoor:
             raise
 
     async def _count(self, request: Request) -> None:
-        left = await self._hub.accounts.take(visit_of(request))
-        request.limit_headers = limit_headers(left, self._hub.clock.time())
+        await count_attempt(request, self._hub.accounts)
 
     def _target(self, request: Request, fields: Fields) -> Target:
         return read_target(fields.all("resource"), request.base_url(self._hub.settings.public_url))

@@ -102,9 +102,7 @@ def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> N
         responses["200"]["content"][_STREAM] = {}
     if row.door == "mcp":
         responses["202"] = {"description": "A notification was taken"}
-    error: dict[str, Any] = {"text/html": {}}
-    if row.door != "page":
-        error = {"application/json": {"schema": {"$ref": _REF.format(model=_ERRORS[row.door].__name__)}}}
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=_ERRORS[row.door].__name__)}}}
     codes = ["default"] if row.scope == PUBLIC else ["401", "403", "429", "default"]
     responses |= {code: {"description": _MEANING[code], "content": error} for code in codes}
     operation["responses"] = responses

@@ -27,6 +27,7 @@ VARIABLES = (
     "profile_slug",
     "key_id",
     "request_id",
+    "organization_id",
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
@@ -56,6 +57,7 @@ _KEPT = {
     "POST /api/servers": ('pm.collectionVariables.set("new_server_uuid", pm.response.json().uuid);',),
     "GET /v1/mcps": ('pm.collectionVariables.set("mcp_id", pm.response.json().data[0].id);',),
     "POST /v1/mcps": ('pm.collectionVariables.set("new_mcp_id", pm.response.json().data.id);',),
+    "GET /api/organizations": ('pm.collectionVariables.set("organization_id", pm.response.json().organizations[0].id);',),
     "POST /api/projects": ('pm.collectionVariables.set("project_uuid", pm.response.json().uuid);',),
     "GET /api/profiles": ('pm.collectionVariables.set("profile_slug", pm.response.json().profiles[0].slug);',),
     "POST /api/profiles": ('pm.collectionVariables.set("profile_uuid", pm.response.json().uuid);',),
@@ -65,8 +67,9 @@ _KEPT = {
 
 
 def for_keys(row: Route) -> bool:
-    """Whether a run with a key can ask for the row: what people do with passwords and sessions is for browsers."""
-    return row.scope != SIGNED_IN and not (row.scope == PUBLIC and row.method == "POST")
+    """Whether a run with a key asks for the row: what people do is for browsers, and an organisation is not made by the run."""
+    of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST")
+    return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))
 
 
 def build_postman(rows: Sequence[Route]) -> Json:

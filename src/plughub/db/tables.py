@@ -76,6 +76,7 @@ organization = Table(
     _flag("operator"),
     _flag("stdio_allowed"),
     _time("created_at"),
+    Column("description", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("slug"),
 )
 

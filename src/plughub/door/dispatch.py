@@ -345,6 +345,4 @@ def door_of(path: str) -> str:
         return "v1"
     if path.startswith(("/mcp", "/sse")) or (path.startswith("/servers/") and path.endswith(("/mcp", "/sse"))):
         return "mcp"
-    if path.startswith("/oauth/"):
-        return "oauth"
-    return "page" if path.startswith("/cli/") else "api"
+    return "oauth" if path.startswith("/oauth/") else "api"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from plughub.kit.caller import SCOPES
+from plughub.kit.caller import OPERATOR, SCOPES
 
 PUBLIC = "public"
 AUTHENTICATED = "authenticated"
@@ -19,7 +19,7 @@ _MAX_REMEMBERED_BYTES = 512
 class Route:
     """One method of one path.
 
-    `scope` is a scope of `kit.caller`, AUTHENTICATED (any key or session), SIGNED_IN (the session of a
+    `scope` is a scope of `kit.caller`, OPERATOR, AUTHENTICATED (any key or session), SIGNED_IN (the session of a
     person: no key) or PUBLIC: there is no default, so forgetting it is an error.
     `cost` is what the limits count; 0 for what they do not. A `hot` handler takes a `door.request.Request` and writes the answer
     itself; the others are FastAPI endpoints. `stream`, of the same form, answers in the place of a GET's handler whoever asks for an
@@ -45,7 +45,7 @@ class Route:
     secret: bool = field(default=False)  # the answer tells of keys: it is never stored by anybody
 
     def __post_init__(self) -> None:
-        if self.scope not in SCOPES and self.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN):
+        if self.scope not in SCOPES and self.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN, OPERATOR):
             raise ValueError(f"{self.method} {self.path}: unknown scope {self.scope!r}")
 
 

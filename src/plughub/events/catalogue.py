@@ -28,6 +28,8 @@ ORGANIZATION_UPDATED: Final = "organization.updated"
 MEMBER_ADDED: Final = "member.added"
 MEMBER_UPDATED: Final = "member.updated"
 MEMBER_REMOVED: Final = "member.removed"
+MEMBER_INVITED: Final = "member.invited"
+MEMBER_UNINVITED: Final = "member.uninvited"
 # Not for the public stream: a browser was logged out, by its person or by a change that ends sessions; or it acts for another
 # organisation from now on. `key_id` of the event is the session's.
 SESSION_ENDED: Final = "session.ended"
@@ -125,6 +127,14 @@ class MemberChanged(TypedDict):
     """`member.added`, `.updated`, `.removed`."""
 
     user_id: str
+    email: str
+    role: str
+
+
+class MemberInvited(TypedDict):
+    """`member.invited`, `member.uninvited`."""
+
+    invitation_id: str
     email: str
     role: str
 

@@ -11,7 +11,7 @@ from plughub.gateway.cookies import Cookies
 from plughub.gateway.tokens import Tokens
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, parse
-from plughub.kit.caller import Caller
+from plughub.kit.caller import OPERATOR, Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
 from plughub.settings import Settings
@@ -184,10 +184,17 @@ def _prefix(caller: Caller) -> str:
 
 
 def _require(scope: str, caller: Caller) -> None:
-    if scope != PERSON:
+    """Raise Forbidden unless what is missing is no scope of keys, and the caller is who it is for."""
+    if scope == PERSON:
+        if caller.credential != "session":
+            raise Forbidden(reason="session_required")
+        return
+    if scope != OPERATOR:
         raise Forbidden(required_scope=scope)
-    if caller.credential != "session":
-        raise Forbidden(reason="session_required")
+    if not caller.operator:
+        raise Forbidden(reason="operator_only")
+    if "admin" not in caller.scopes:
+        raise Forbidden(required_scope="admin", reason="operator_only")
 
 
 def _subject(caller: Caller) -> str:

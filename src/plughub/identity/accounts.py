@@ -4,6 +4,7 @@ Every function opens its own units of work: none is open while a password is jud
 an account exists, but registering without a mail server (CONTRACT section 3).
 """
 
+import secrets
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
@@ -12,20 +13,26 @@ from sqlalchemy.exc import IntegrityError
 
 from plughub.db.engine import Database
 from plughub.db.unit_of_work import UnitOfWork
-from plughub.identity import letters, people
+from plughub.identity import invitations, letters, people
 from plughub.identity.attempts import Attempts, AttemptsLeft
-from plughub.identity.links import Link, LinkKind, drop_links, use_link
+from plughub.identity.links import Link, LinkKind, drop_links, make_link, use_link
+from plughub.identity.members import add_member, list_members
 from plughub.identity.passwords import Passwords, check_new_password
-from plughub.identity.people import Person, Place, find_person, insert_membership, insert_person, list_places, lock_person, normal_email
-from plughub.identity.service import create_organization
+from plughub.identity.people import Person, Place, find_person, insert_person, list_places, lock_person, normal_email
+from plughub.identity.second_factor import LETTERS, SecondFactor, plain_code
+from plughub.identity.service import Organization, create_organization, get_operator_id
 from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
+from plughub.identity.store import lock_hub
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import Sealer
-from plughub.kit.errors import Conflict, Forbidden, LinkNotFound, LoginRefused
+from plughub.kit.errors import Conflict, Forbidden, Invalid, LinkNotFound, LoginRefused
 from plughub.settings import Settings
 
 Registration = Literal["open", "invite", "closed"]
 _RESET: tuple[LinkKind, ...] = ("reset",)
+_CODE_HINT = "Send the six digits that the authenticator shows now, or a backup code; each is good once"
+_SETUP: tuple[LinkKind, ...] = ("setup",)
+_CODE_GROUPS, _CODE_GROUP = 4, 5
 _CONFIRMING: tuple[LinkKind, ...] = ("register", "verify")
 
 
@@ -55,6 +62,7 @@ class Accounts:
         self.settings = settings
         self.sealer = crypto.sealer
         self.passwords = Passwords(crypto.peppers)
+        self.second_factor = SecondFactor(crypto.sealer, crypto.peppers)
         self.attempts = Attempts(settings.credential_attempts, crypto.peppers[max(crypto.peppers)])
         self.mails = bool(settings.smtp_url)
 
@@ -70,14 +78,17 @@ class Accounts:
         async with self.database.unit_of_work() as uow:
             return await self.attempts.take(uow, visit.address, email)
 
-    async def register(self, name: str, email: str, password: str) -> Person | None:
-        """The new account; None when a mail tells whoever has the address what came of it. Raises Forbidden, Invalid, Conflict."""
-        if self.registration != "open":
+    async def register(self, name: str, email: str, password: str, invitation: str | None = None) -> Person | None:
+        """The new account; None when a mail tells whoever has the address what came of it.
+
+        With an invitation the person is in its organisation as well. Raises Forbidden, Invalid, Conflict, LinkNotFound.
+        """
+        if self.registration == "closed" or (self.registration == "invite" and invitation is None):
             raise Forbidden("Registration is by invitation", reason=f"registration_{self.registration}")
         email = normal_email(email)
         check_new_password(password, email=email, name=name)
         hashed = await self.passwords.hash(password)
-        if self.mails:
+        if self.mails and invitation is None:
             async with self.database.unit_of_work() as uow:
                 await letters.post(uow, self.sealer, "register", email, {"name": name, "password_hash": hashed})
             return None
@@ -86,6 +97,8 @@ class Accounts:
                 if await find_person(uow.connection, email=email) is not None:
                     raise Conflict("An account with this address exists already")
                 person = await self.found(uow, email, name, hashed, verified=False)
+                if invitation is not None:
+                    await invitations.accept(uow, invitation, person)
                 await letters.post(uow, self.sealer, "verify", email)
                 return person
         except IntegrityError as error:  # registered twice at the same moment
@@ -94,22 +107,31 @@ class Accounts:
     async def found(self, uow: UnitOfWork, email: str, name: str, password_hash: str, *, verified: bool) -> Person:
         """A new person with an organisation of their own."""
         person = await insert_person(uow, email, name, password_hash, verified=verified)
-        await self._found_organization(uow, person)
+        await self.found_organization(uow, person, person.name)
         return person
 
-    async def log_in(self, visit: Visit, email: str, password: str) -> Login:
-        """Judge a password and open a session. The attempt is counted already. Raises LoginRefused, Unavailable."""
+    async def log_in(self, visit: Visit, email: str, password: str, code: str | None = None) -> Login:
+        """Judge a password, and a code where the person has a second factor, and open a session. The attempt is counted already.
+
+        Raises LoginRefused, Unavailable.
+        """
         email = email.strip().lower()
         async with self.database.read() as connection:
             person = await find_person(connection, email=email)
         good = await self.passwords.verify(password, person.password_hash if person is not None else None)
         if person is None or not good:
             raise LoginRefused
+        if person.totp_confirmed_at is not None and code is None:
+            async with self.database.unit_of_work() as uow:
+                await self.attempts.give_back(uow, visit.address)
+            raise LoginRefused("A code of the authenticator is needed", reason="code_required", hint=_CODE_HINT)
         newer = await self.passwords.hash(password) if self.passwords.outdated(person.password_hash) else None
         async with self.database.unit_of_work() as uow:
             now_is = await lock_person(uow, person.id)
             if now_is is None or now_is.password_hash != person.password_hash:  # changed meanwhile
                 raise LoginRefused
+            if now_is.totp_confirmed_at is not None and not await self.second_factor.accept(uow, now_is, code or ""):
+                raise LoginRefused("Wrong code", reason="code_wrong", hint=_CODE_HINT)
             if newer is not None:
                 await people.update_person(uow, person.id, {"password_hash": newer})
             await self.attempts.forgive(uow, visit.address, email)
@@ -119,7 +141,7 @@ class Accounts:
         """A session of somebody who has proven who they are, for the organisation they were in first unless one is named."""
         places = await list_places(uow.connection, person.id)
         if not places:  # removed from the last one
-            await self._found_organization(uow, person)
+            await self.found_organization(uow, person, person.name)
             places = await list_places(uow.connection, person.id)
         place = next((place for place in places if place.organization_id == organization_id), places[0])
         session, token = await open_session(uow, person.id, place.organization_id, visit, self.settings.login_lifetime_s)
@@ -133,10 +155,14 @@ class Accounts:
         async with self.database.unit_of_work() as uow:
             if (await self._locked(uow, person)).password_hash != person.password_hash:
                 raise LoginRefused
-            await self._set_password(uow, person, hashed, keep=caller.key_id)
+            await self._set_password(uow, person, hashed)
+            await self._changed(uow, person, visit, keep=caller.key_id)
 
-    async def prove(self, caller: Caller, visit: Visit, password: str) -> Person:
-        """The person behind a session, who has shown their password once more. Raises LoginRefused, RateLimited."""
+    async def prove(self, caller: Caller, visit: Visit, password: str, *, forgive: bool = True) -> Person:
+        """The person behind a session, who has shown their password once more. Raises LoginRefused, RateLimited.
+
+        Without `forgive` the attempt stays counted, because a code is judged after it.
+        """
         async with self.database.read() as connection:
             person = await find_person(connection, person_id=caller.user_id)
         if person is None:
@@ -144,9 +170,96 @@ class Accounts:
         await self.take(visit, person.email)
         if not await self.passwords.verify(password, person.password_hash):
             raise LoginRefused("Wrong password")
-        async with self.database.unit_of_work() as uow:
-            await self.attempts.forgive(uow, visit.address, person.email)
+        if forgive:
+            async with self.database.unit_of_work() as uow:
+                await self.attempts.forgive(uow, visit.address, person.email)
         return person
+
+    async def begin_totp(self, caller: Caller, visit: Visit, password: str) -> tuple[str, str]:
+        """A secret for an authenticator, and its address for a QR code. Raises LoginRefused, Conflict when there is one in use."""
+        person = await self.prove(caller, visit, password)
+        async with self.database.unit_of_work() as uow:
+            person = await self._locked(uow, person)
+            if person.totp_confirmed_at is not None:
+                raise Conflict("The second factor is on already")
+            return await self.second_factor.begin(uow, person)
+
+    async def confirm_totp(self, caller: Caller, visit: Visit, code: str) -> list[str]:
+        """Switch the second factor on; every other session ends. The backup codes. Raises Invalid for a wrong code, Conflict."""
+        async with self.database.read() as connection:
+            person = await find_person(connection, person_id=caller.user_id)
+        if person is None or person.totp_secret is None or person.totp_confirmed_at is not None:
+            raise Conflict("There is no second factor to confirm")
+        await self.take(visit, person.email)
+        async with self.database.unit_of_work() as uow:
+            codes = await self.second_factor.confirm(uow, await self._locked(uow, person), code)
+            if codes is None:
+                raise Invalid("code", "The 'code' field is not the code that the authenticator shows now", "***")
+            await self._changed(uow, person, visit, keep=caller.key_id)
+            return codes
+
+    async def disable_totp(self, caller: Caller, visit: Visit, password: str, code: str) -> None:
+        """Switch the second factor off; every other session ends. Raises LoginRefused, Conflict when it is off."""
+        person = await self.prove(caller, visit, password, forgive=False)
+        async with self.database.unit_of_work() as uow:
+            await self._accept(uow, person, code)
+            await self.second_factor.disable(uow, person)
+            await self._changed(uow, person, visit, keep=caller.key_id)
+
+    async def renew_backup_codes(self, caller: Caller, visit: Visit, password: str, code: str) -> list[str]:
+        """New backup codes; the older ones are worth nothing. Raises LoginRefused, Conflict when there is no second factor."""
+        person = await self.prove(caller, visit, password, forgive=False)
+        async with self.database.unit_of_work() as uow:
+            await self._accept(uow, person, code)
+            await self._changed(uow, person, visit, keep=caller.key_id)
+            return await self.second_factor.renew_backup_codes(uow, person)
+
+    async def set_up(self, visit: Visit, code: str, name: str, email: str, password: str) -> Login:
+        """The operator's own account, by the set-up code of the first start. Raises LinkNotFound, Invalid, Conflict."""
+        email = normal_email(email)
+        check_new_password(password, email=email, name=name)
+        hashed = await self.passwords.hash(password)
+        async with self.database.unit_of_work() as uow:
+            await use_link(uow, self.sealer, _SETUP, plain_code(code))
+            if await find_person(uow.connection, email=email) is not None:
+                raise Conflict("An account with this address exists already: invite it with the operator's key")
+            person = await insert_person(uow, email, name, hashed, verified=True)
+            operator_id = await get_operator_id(uow.connection)
+            await add_member(uow, operator_id, person, "owner")
+            return await self.open(uow, person, visit, operator_id)
+
+    async def ensure_owner(self) -> bool:
+        """Make the owner whom the settings name, while the operator's organisation has none. Whether there is one now.
+
+        Raises Invalid when the settings name no good address or password.
+        """
+        email, password = self.settings.operator_email, self.settings.operator_password
+        async with self.database.read() as connection:
+            operator_id = await get_operator_id(connection)
+            if (await list_members(connection, operator_id, role="owner", limit=1, offset=0)).total:
+                return True
+        if not email or not password:
+            return False
+        email = normal_email(email)
+        check_new_password(password, email=email, name="")
+        hashed = await self.passwords.hash(password)
+        async with self.database.unit_of_work() as uow:
+            await lock_hub(uow)  # processes that start together make one
+            if (await list_members(uow.connection, operator_id, role="owner", limit=1, offset=0)).total:
+                return True
+            person = await find_person(uow.connection, email=email)
+            if person is None:
+                person = await insert_person(uow, email, "Operator", hashed, verified=True)
+            await add_member(uow, operator_id, person, "owner")
+            await drop_links(uow, _SETUP, "")
+        return True
+
+    async def make_setup_code(self) -> str:
+        """A code that is good for the operator's account once; it is told nowhere else."""
+        code = "".join(secrets.choice(LETTERS) for _ in range(_CODE_GROUPS * _CODE_GROUP))
+        async with self.database.unit_of_work() as uow:
+            await make_link(uow, self.sealer, "setup", "", shown=False, token=code)
+        return "-".join(code[at : at + _CODE_GROUP] for at in range(0, len(code), _CODE_GROUP))
 
     async def forget(self, email: str) -> None:
         """Have a link to set a new password written, if the address has an account. Raises Invalid."""
@@ -163,6 +276,7 @@ class Accounts:
                 raise LinkNotFound
             check_new_password(password, email=person.email, name=person.name)
             await self._set_password(uow, person, hashed)
+            await self._end_others(uow, person)
             if person.verified_at is None and self.mails:  # only whoever reads its mail could have come here
                 await people.update_person(uow, person.id, {"verified_at": uow.clock.time()})
             await self.attempts.forgive_account(uow, person.email)
@@ -190,9 +304,11 @@ class Accounts:
     async def _finish(self, uow: UnitOfWork, link: Link) -> Person:
         return await self.found(uow, link.email, link.data["name"], link.data["password_hash"], verified=True)
 
-    async def _found_organization(self, uow: UnitOfWork, person: Person) -> None:
-        made = await create_organization(uow, person.name)
-        await insert_membership(uow, made.id, person.id, "owner")
+    async def found_organization(self, uow: UnitOfWork, person: Person, name: str) -> Organization:
+        """A new organisation of a person's own, of the free tier."""
+        made = await create_organization(uow, name)
+        await add_member(uow, made.id, person, "owner")
+        return made
 
     async def _locked(self, uow: UnitOfWork, person: Person) -> Person:
         found = await lock_person(uow, person.id)
@@ -200,10 +316,24 @@ class Accounts:
             raise LoginRefused
         return found
 
-    async def _set_password(self, uow: UnitOfWork, person: Person, hashed: str, *, keep: str | None = None) -> None:
+    async def _accept(self, uow: UnitOfWork, person: Person, code: str) -> None:
+        now_is = await self._locked(uow, person)
+        if now_is.totp_confirmed_at is None:
+            raise Conflict("The second factor is off")
+        if not await self.second_factor.accept(uow, now_is, code):
+            raise LoginRefused("Wrong code", reason="code_wrong", hint=_CODE_HINT)
+
+    async def _set_password(self, uow: UnitOfWork, person: Person, hashed: str) -> None:
         await people.update_person(uow, person.id, {"password_hash": hashed, "password_at": uow.clock.time()})
-        await end_sessions(uow, person.id, keep=keep)
         await drop_links(uow, _RESET, person.email)
+
+    async def _changed(self, uow: UnitOfWork, person: Person, visit: Visit, *, keep: str) -> None:
+        """What a login needs is another thing now: whoever is logged in elsewhere has not shown it."""
+        await self.attempts.forgive(uow, visit.address, person.email)
+        await self._end_others(uow, person, keep=keep)
+
+    async def _end_others(self, uow: UnitOfWork, person: Person, keep: str | None = None) -> None:
+        await end_sessions(uow, person.id, keep=keep)
         if self.mails:
             await letters.post(uow, self.sealer, "changed", person.email)
 

@@ -65,6 +65,10 @@ class Attempts:
     async def forgive(self, uow: UnitOfWork, address: str, account: str) -> None:
         """The attempt was a good one."""
         await self.forgive_account(uow, account)
+        await self.give_back(uow, address)
+
+    async def give_back(self, uow: UnitOfWork, address: str) -> None:
+        """The address has guessed at nothing."""
         statement = update(attempt).where(attempt.c.subject == self._subject("address", _network(address)))
         await uow.execute(statement.values(tat=attempt.c.tat - self._interval_s))
 

@@ -32,6 +32,8 @@ class Organization:
     live_profile_id: str
     test_space_id: str
     test_profile_id: str
+    description: str
+    created_at: float
 
     def space_id(self, environment: Environment) -> str:
         """The space of an environment."""
@@ -74,13 +76,26 @@ async def get_organization(connection: AsyncConnection, organization_id: str) ->
     return Organization(**{name: found[name] for name in Organization.__slots__})
 
 
+async def get_operator_id(connection: AsyncConnection) -> str:
+    """The operator's organisation, which the first start has made."""
+    found: str = (await connection.execute(select(organization.c.id).where(organization.c.operator))).scalar_one()
+    return found
+
+
 async def update_organization(
-    uow: UnitOfWork, organization_id: str, *, tier: str | None = None, stdio_allowed: bool | None = None
+    uow: UnitOfWork,
+    organization_id: str,
+    *,
+    tier: str | None = None,
+    stdio_allowed: bool | None = None,
+    name: str | None = None,
+    description: str | None = None,
 ) -> Organization:
-    """Change what an organisation may use; its callers feel it from the next request on. Raises NotFound, Invalid."""
+    """Change what an organisation may use or how it is called; its callers feel it from the next request on. Raises NotFound, Invalid."""
     if tier is not None and tier not in TIERS:
         raise Invalid("tier", f"The 'tier' must be one of {', '.join(TIERS)}", tier)
-    changes = {name: value for name, value in (("tier", tier), ("stdio_allowed", stdio_allowed)) if value is not None}
+    given = {"tier": tier, "stdio_allowed": stdio_allowed, "name": name, "description": description}
+    changes = {column: value for column, value in given.items() if value is not None}
     if changes:
         await uow.execute(update(organization).where(organization.c.id == organization_id).values(**changes))
     now = await get_organization(uow.connection, organization_id)
@@ -103,7 +118,18 @@ async def _create(uow: UnitOfWork, name: str, tier: str, *, operator: bool, stdi
     live_space_id, live_profile_id = await store.insert_space(uow, organization_id, "live")
     test_space_id, test_profile_id = await store.insert_space(uow, organization_id, "test")
     return Organization(
-        organization_id, name, slug, tier, operator, stdio_allowed, live_space_id, live_profile_id, test_space_id, test_profile_id
+        organization_id,
+        name,
+        slug,
+        tier,
+        operator,
+        stdio_allowed,
+        live_space_id,
+        live_profile_id,
+        test_space_id,
+        test_profile_id,
+        "",
+        uow.clock.time(),
     )
 
 

@@ -33,6 +33,8 @@ OWN_SCOPES = (
     "write:notifications",
 )
 SCOPES = frozenset(DOCUMENTED_SCOPES + OWN_SCOPES)
+# The scope of routes for whoever runs the hub: `admin` in the operator's organisation. No key can be given it.
+OPERATOR = "operator"
 # "None given" means what a key for daily work needs: everything that cannot make or see keys (CONTRACT section 3).
 DEFAULT_SCOPES = SCOPES - {"admin", "read:keys", "write:keys"}
 

@@ -50,5 +50,5 @@ def keyed_digest(pepper: bytes, text: str) -> bytes:
 
 
 def token_digest(token: str) -> bytes:
-    """SHA-256 of a token that we made of 128 random bits or more: there is nothing to guess, so no key is needed."""
+    """SHA-256 of a token that we made of so many random bits (96 at least) that there is nothing to guess: no key is needed."""
     return hashlib.sha256(token.encode()).digest()

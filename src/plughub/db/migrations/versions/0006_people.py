@@ -8,7 +8,8 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Eight tables, none of which anything that was there before refers to."""
+    """Seven tables, none of which anything that was there before refers to; and an organisation may say what it is."""
+    op.add_column("organization", sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.create_table(
         "attempt",
         sa.Column("subject", sa.LargeBinary(length=32), nullable=False),

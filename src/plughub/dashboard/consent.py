@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.dashboard.render import OWN, redirect, respond_page
+from plughub.dashboard.words import in_words
 from plughub.door.oauth_fields import Fields
 from plughub.door.request import Request
 from plughub.gateway.hub import Hub
@@ -27,8 +30,6 @@ from plughub.oauth.devices import CLI
 from plughub.oauth.errors import InvalidRequest, InvalidTarget
 from plughub.oauth.redirects import form_target, is_loopback, shown_host
 from plughub.oauth.resources import Target
-from plughub.pages import html
-from plughub.pages.words import in_words
 from plughub.servers.store import find_server, list_servers
 
 TICKET_S = 600.0
@@ -60,6 +61,13 @@ async def find_caller(hub: Hub, request: Request) -> Caller | None:
         return None
 
 
+async def to_login(request: Request) -> None:
+    """Have the person log in, and come back here."""
+    query = request.scope["query_string"].decode("latin-1")
+    here = f"{request.scope['path']}?{query}" if query else request.scope["path"]
+    await redirect(request, f"/login?next={quote(here, safe='')}")
+
+
 async def ask(hub: Hub, request: Request, caller: Caller, question: Question, *, action: str) -> None:
     """Show the consent page. Raises InvalidTarget for a server that the person does not have."""
     client, may = question.client, question.scopes & caller.scopes
@@ -68,10 +76,10 @@ async def ask(hub: Hub, request: Request, caller: Caller, question: Question, *,
         organization = await get_organization(connection, caller.organization_id)
         servers = await _choice(connection, caller, question)
     uri = question.redirect_uri
-    await html.respond(
+    await respond_page(
         request,
         "consent.html",
-        form_action=f"'self' {form_target(uri)}" if uri else "'self'",
+        form_action=f"{OWN} {form_target(uri)}" if uri else OWN,
         name=client.name or document_host(client.client_id),
         person=person.email if person is not None else "",
         organization=organization.name,

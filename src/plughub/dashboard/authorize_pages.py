@@ -5,6 +5,8 @@ Nothing is ever redirected to an address that is not the client's, and nothing i
 
 from urllib.parse import urlencode
 
+from plughub.dashboard.consent import Question, ask, chosen_servers, find_caller, open_ticket, to_login
+from plughub.dashboard.render import redirect
 from plughub.door.oauth_fields import Fields, read_form, read_query
 from plughub.door.request import Request
 from plughub.door.routes import PUBLIC, Route
@@ -16,8 +18,6 @@ from plughub.oauth.errors import AccessDenied, InvalidRequest, OAuthError, Unaut
 from plughub.oauth.grants import Consent, is_challenge
 from plughub.oauth.redirects import find_match
 from plughub.oauth.resources import read_scopes, read_target
-from plughub.pages import html
-from plughub.pages.consent import Question, ask, chosen_servers, find_caller, open_ticket
 
 PATH = "/oauth/authorize"
 _MAX_STATE = 4096
@@ -34,7 +34,7 @@ class AuthorizePage:
         fields = read_query(request.scope["query_string"])
         caller = await find_caller(self._hub, request)
         if caller is None:
-            await html.to_login(request)
+            await to_login(request)
             return
         client = await self._client(request, fields)
         redirect_uri = find_match(client.redirect_uris, fields.find("redirect_uri"))
@@ -106,7 +106,7 @@ class AuthorizePage:
         """Back to the client; `iss` tells it whose answer this is (RFC 9207)."""
         told["iss"] = request.base_url(self._hub.settings.public_url)
         query = urlencode({name: value for name, value in told.items() if value is not None})
-        await html.redirect(request, f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}")
+        await redirect(request, f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}")
 
 
 def _challenge(client: Client, fields: Fields) -> str | None:
@@ -125,6 +125,6 @@ def routes(hub: Hub) -> list[Route]:
     """The rows."""
     page = AuthorizePage(hub)
     return [
-        html.page("GET", PATH, page.show, "Ask for consent"),
-        Route("POST", PATH, PUBLIC, page.decide, "Give or refuse consent", "Pages", "page", status=303, cost=0, hot=True),
+        Route("GET", PATH, PUBLIC, page.show, "Ask for consent", "Pages", "page", cost=0, hot=True),
+        Route("POST", PATH, PUBLIC, page.decide, "Give or refuse consent", "Pages", "page", cost=0, hot=True),
     ]

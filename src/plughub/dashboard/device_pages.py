@@ -1,11 +1,13 @@
 """`/oauth/device` and `/cli/authorize`: somebody types the code that a device or a command line shows, and decides (RFC 8628)."""
 
+from plughub.dashboard.consent import Question, ask, chosen_servers, find_caller, open_ticket, to_login
+from plughub.dashboard.render import respond_page
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.door.credentials import count_attempt
 from plughub.door.oauth_fields import Fields, read_form, read_query
 from plughub.door.request import Request
-from plughub.door.routes import Route
+from plughub.door.routes import PUBLIC, Route
 from plughub.gateway.hub import Hub
-from plughub.identity.sessions import Visit
 from plughub.kit.caller import DEFAULT_SCOPES, Caller
 from plughub.oauth import devices, grants
 from plughub.oauth.clients import Client, find_client
@@ -13,8 +15,6 @@ from plughub.oauth.devices import CLI, CLI_NAME, Waiting, find_waiting
 from plughub.oauth.errors import InvalidRequest
 from plughub.oauth.grants import Consent
 from plughub.oauth.secret import normal_user_code
-from plughub.pages import html
-from plughub.pages.consent import Question, ask, chosen_servers, find_caller, open_ticket
 
 # Each page with the name that its code has in the query.
 PATHS = {"/oauth/device": "user_code", "/cli/authorize": "code"}
@@ -30,16 +30,16 @@ class DevicePage:
         """Where a code is typed; with a code, what the device asks for. A wrong code counts as an attempt."""
         caller = await find_caller(self._hub, request)
         if caller is None:
-            await html.to_login(request)
+            await to_login(request)
             return
         path: str = request.scope["path"]
         typed = read_query(request.scope["query_string"]).find(PATHS[path])
         if typed is None:
-            await html.respond(request, "device.html", action=path, parameter=PATHS[path], wrong=False)
+            await respond_page(request, "device.html", action=path, parameter=PATHS[path], wrong=False)
             return
         question = await self._question(request, typed)
         if question is None:
-            await html.respond(request, "device.html", 404, action=path, parameter=PATHS[path], wrong=True)
+            await respond_page(request, "device.html", status=404, action=path, parameter=PATHS[path], wrong=True)
             return
         await ask(self._hub, request, caller, question, action=path)
 
@@ -59,7 +59,7 @@ class DevicePage:
         title, text = (
             ("Connected", "The device goes on by itself. You can close this page.") if allowed else ("Denied", "The device gets nothing.")
         )
-        await html.respond(request, "done.html", title=title, text=text)
+        await respond_page(request, "message.html", title=title, message=text, hint=None, link=None)
 
     async def _settle(
         self, uow: UnitOfWork, caller: Caller, waiting: Waiting, question: Question, fields: Fields, *, allowed: bool
@@ -82,8 +82,7 @@ class DevicePage:
         if waiting is not None and waiting.kind == CLI:
             client = Client("", CLI, "app", CLI_NAME, ())
         if waiting is None or client is None or user_code is None:
-            address = request.scope.get("client")
-            await self._hub.accounts.take(Visit(address[0] if address else ""))
+            await count_attempt(request, self._hub.accounts)
             return None
         scopes = DEFAULT_SCOPES if waiting.kind == CLI else waiting.scopes
         return Question(client, scopes, waiting.target, user_code=user_code)
@@ -93,10 +92,7 @@ def routes(hub: Hub) -> list[Route]:
     """The rows."""
     page = DevicePage(hub)
     return [
-        route
+        Route(method, path, PUBLIC, handler, "Connect a device", "Pages", "page", cost=0, hot=True)
         for path in PATHS
-        for route in (
-            html.page("GET", path, page.show, "Connect a device"),
-            html.page("POST", path, page.decide, "Let a device in"),
-        )
+        for method, handler in (("GET", page.show), ("POST", page.decide))
     ]
