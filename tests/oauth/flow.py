@@ -50,9 +50,9 @@ class Flow:
         return cls(served, browser, answer.json()["client_id"], answer.json().get("client_secret"), redirect_uri)
 
     @classmethod
-    async def app(cls, served: Served, browser: Browser, **body: Any) -> "Flow":
-        """An app of the operator's organisation, with a secret."""
-        answer = await served.call("POST", "/api/oauth/apps", {"name": "Portal", "redirect_uris": [CALLBACK], **body})
+    async def app(cls, served: Served, browser: Browser, key: str | None = None, **body: Any) -> "Flow":
+        """An app with a secret, of the organisation of a key: the operator's unless said otherwise."""
+        answer = await served.call("POST", "/api/oauth/apps", {"name": "Portal", "redirect_uris": [CALLBACK], **body}, key=key)
         assert answer.status_code == 201, answer.text
         return cls(served, browser, answer.json()["client_id"], answer.json()["client_secret"])
 

@@ -109,7 +109,8 @@ def _person_id(user_id: str | None) -> str:
 
 
 _APPS, _APP, _GRANTS = "/api/oauth/apps", "/api/oauth/apps/{app_id}", "/api/oauth/grants"
-_row = partial(Route, tag="OAuth", secret=True)
+_row = partial(Route, tag="Apps", secret=True)
+_own = partial(Route, tag="Accounts", secret=True)
 ROUTES = [
     _row("GET", _APPS, "admin", list_apps, "List apps", output=shapes.AppList),
     _row("POST", _APPS, "admin", create_app, "Register an app", status=201, output=shapes.AppCreated),
@@ -117,6 +118,6 @@ ROUTES = [
     _row("PATCH", _APP, "admin", update_app, "Change an app", output=shapes.AppOut),
     _row("DELETE", _APP, "admin", delete_app, "Remove an app", status=204),
     _row("POST", f"{_APP}/secret", "admin", new_secret, "Another secret", output=shapes.AppSecret),
-    _row("GET", _GRANTS, SIGNED_IN, list_grants, "What I allow", output=shapes.GrantList),
-    _row("DELETE", f"{_GRANTS}/{{grant_id}}", SIGNED_IN, revoke_grant, "Take it back", status=204),
+    _own("GET", _GRANTS, SIGNED_IN, list_grants, "What I allow", output=shapes.GrantList),
+    _own("DELETE", f"{_GRANTS}/{{grant_id}}", SIGNED_IN, revoke_grant, "Take it back", status=204),
 ]

@@ -86,7 +86,7 @@ def read_client(request: Request, fields: Fields) -> Presented:
     name, password = _basic(header)
     if secret is not None or client_id not in (None, name):
         raise InvalidRequest("The client says who it is in two ways")
-    return Presented(name, password, basic=True)
+    return Presented(name, password)
 
 
 def _basic(header: bytes) -> tuple[str, str]:
@@ -97,7 +97,7 @@ def _basic(header: bytes) -> tuple[str, str]:
         if not colon:
             raise ValueError("no colon")
     except (ValueError, binascii.Error) as error:
-        raise InvalidClient("The Authorization header must be: Basic <client id:secret>", headers={"www-authenticate": "Basic"}) from error
+        raise InvalidClient("The Authorization header must be: Basic <client id:secret>") from error
     return unquote_plus(name), unquote_plus(password)
 
 

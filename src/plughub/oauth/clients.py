@@ -65,11 +65,10 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """How a client says who it is: `basic` when by the Authorization header."""
+    """How a client says who it is."""
 
     client_id: str
     secret: str | None
-    basic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +142,14 @@ async def authenticate(connection: AsyncConnection, digests: Digests, presented:
     """
     if is_document_url(presented.client_id):
         if presented.secret is not None or len(presented.client_id) > MAX_URL:
-            raise refused(presented)
+            raise InvalidClient
         return Client("", presented.client_id, "document", "", ())
     client = await find_client(connection, presented.client_id)
     if client is None or client.public != (presented.secret is None):
-        raise refused(presented)
+        raise InvalidClient
     if presented.secret is not None and not _proves(client, presented.secret, digests):
-        raise refused(presented)
+        raise InvalidClient
     return client
-
-
-def refused(presented: Presented) -> InvalidClient:
-    """The refusal, with the challenge where the header was tried (RFC 6749 section 5.2)."""
-    return InvalidClient(headers={"www-authenticate": 'Basic realm="plughub"'} if presented.basic else None)
 
 
 async def list_apps(connection: AsyncConnection, organization_id: str, limit: int, offset: int) -> tuple[list[Client], int]:

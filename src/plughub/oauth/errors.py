@@ -22,11 +22,14 @@ class InvalidRequest(OAuthError):
 
 
 class InvalidClient(OAuthError):
-    """Nobody of that id, or another secret: the two look alike."""
+    """Nobody of that id, or another secret: the two look alike. As every 401 it says how to do better (RFC 9110 section 15.5.2)."""
 
     status = 401
     code = "INVALID_CLIENT"
     message = "Client authentication failed"
+
+    def __init__(self, text: str | None = None) -> None:
+        super().__init__(text, headers={"www-authenticate": 'Basic realm="plughub"'})
 
 
 class InvalidGrant(OAuthError):
