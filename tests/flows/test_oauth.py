@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import httpx2
+import mcp_types
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
 from mcp import Client
@@ -18,27 +19,25 @@ from tests.flows.running_hub import RunningHub
 
 pytestmark = pytest.mark.anyio
 CALLBACK = "http://127.0.0.1:3030/callback"
+EMAIL = "operator@example.com"
 PASSWORD = "correct horse battery"
 _TICKET = re.compile(r'name="ticket" value="([^"]+)"')
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    settings = {"PLUGHUB_CREDENTIAL_ATTEMPTS": "1000", "PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "10000"}
+    settings = {"PLUGHUB_CREDENTIAL_ATTEMPTS": "1000", "PLUGHUB_OPERATOR_EMAIL": EMAIL, "PLUGHUB_OPERATOR_PASSWORD": PASSWORD}
     with RunningHub(tmp_path_factory.mktemp("oauth") / "data", settings=settings) as running:
         yield running
 
 
 class Person:
-    """Somebody with an account and a browser, who allows what they are asked."""
+    """The operator with a browser, who allows what they are asked."""
 
-    def __init__(self, hub: RunningHub, email: str) -> None:
+    def __init__(self, hub: RunningHub) -> None:
         self._http = httpx2.Client(base_url=hub.url, headers={"Origin": hub.url})
-        made = self._http.post("/api/auth/register", json={"name": "Ada", "email": email, "password": PASSWORD})
-        assert made.status_code == 201, made.text
-        assert self._http.post("/api/auth/login", json={"email": email, "password": PASSWORD}).status_code == 200
-        body = {"name": "Notes", "type": "STREAMABLE_HTTP", "config": {"url": "https://example.com/mcp"}, "enabled": False}
-        assert self._http.post("/api/servers", json=body).status_code == 201
+        page = self._http.post("/login", data={"email": EMAIL, "password": PASSWORD})
+        assert page.status_code == 303, page.text
         self.pages: list[str] = []
 
     def close(self) -> None:
@@ -98,7 +97,7 @@ async def connected(url: str, person: Person, kept: Kept, mode: str) -> AsyncIte
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_the_official_client_goes_from_a_401_to_a_call(hub: RunningHub, mode: str) -> None:
     kept = Kept()
-    with closing(Person(hub, f"{mode}@example.com")) as person:
+    with closing(Person(hub)) as person:
         await _connect_twice(hub, person, kept, mode)
     assert kept.tokens is not None
     elsewhere = hub.api("GET", "/api/servers", key=kept.tokens.access_token)
@@ -109,7 +108,9 @@ async def _connect_twice(hub: RunningHub, person: Person, kept: Kept, mode: str)
     with anyio.fail_after(30):
         async with connected(f"{hub.url}/mcp", person, kept, mode) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
-    assert names == [], "an organisation of their own, with a server that is not there"
+            result = await client.call_tool("weather-server__echo", {"text": "by consent"})
+    assert "weather-server__echo" in names
+    assert isinstance(block := result.content[0], mcp_types.TextContent) and block.text == "by consent"
     [page] = person.pages
     assert "Official client" in page and f"{hub.url}/mcp" in page and "execute:tools" in page
     assert kept.tokens is not None and kept.tokens.refresh_token is not None and kept.tokens.scope == "execute:tools"
@@ -135,12 +136,12 @@ def test_authlib_goes_through_code_refresh_introspection_and_revocation(hub: Run
         code_challenge_method="S256",
     )
     verifier = "v" * 43
-    with closing(session), closing(Person(hub, f"{method}@example.com")) as person:
+    with closing(session), closing(Person(hub)) as person:
         url, state = session.create_authorization_url(metadata["authorization_endpoint"], code_verifier=verifier)
         location = person.allow(url)
         token = session.fetch_token(metadata["token_endpoint"], authorization_response=location, state=state, code_verifier=verifier)
         assert token["token_type"] == "Bearer" and token["scope"] == "read:profile read:servers"
-        assert [row["name"] for row in session.get(f"{hub.url}/api/servers").json()["servers"]] == ["Notes"]
+        assert [row["slug"] for row in session.get(f"{hub.url}/api/servers").json()["servers"]] == ["weather-server"]
         fresh = session.refresh_token(metadata["token_endpoint"], refresh_token=token["refresh_token"])
         assert fresh["refresh_token"] != token["refresh_token"]
         looked = session.introspect_token(metadata["introspection_endpoint"], token=fresh["access_token"])
