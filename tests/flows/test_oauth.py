@@ -1,6 +1,5 @@
 """Independent clients through the whole of OAuth against a running hub: the official MCP client, and Authlib."""
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from urllib.parse import parse_qs, urlsplit
@@ -15,44 +14,17 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 
+from tests.flows.person import SETTINGS, Person
 from tests.flows.running_hub import RunningHub
 
 pytestmark = pytest.mark.anyio
 CALLBACK = "http://127.0.0.1:3030/callback"
-EMAIL = "operator@example.com"
-PASSWORD = "correct horse battery"
-_TICKET = re.compile(r'name="ticket" value="([^"]+)"')
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    settings = {"PLUGHUB_CREDENTIAL_ATTEMPTS": "1000", "PLUGHUB_OPERATOR_EMAIL": EMAIL, "PLUGHUB_OPERATOR_PASSWORD": PASSWORD}
-    with RunningHub(tmp_path_factory.mktemp("oauth") / "data", settings=settings) as running:
+    with RunningHub(tmp_path_factory.mktemp("oauth") / "data", settings=SETTINGS) as running:
         yield running
-
-
-class Person:
-    """The operator with a browser, who allows what they are asked."""
-
-    def __init__(self, hub: RunningHub) -> None:
-        self._http = httpx2.Client(base_url=hub.url, headers={"Origin": hub.url})
-        page = self._http.post("/login", data={"email": EMAIL, "password": PASSWORD})
-        assert page.status_code == 303, page.text
-        self.pages: list[str] = []
-
-    def close(self) -> None:
-        """Close the browser."""
-        self._http.close()
-
-    def allow(self, url: str) -> str:
-        """Open an authorization URL and say yes; where the browser is sent."""
-        page = self._http.get(url)
-        found = _TICKET.search(page.text)
-        assert page.status_code == 200 and found is not None, page.text
-        self.pages.append(page.text)
-        answer = self._http.post("/oauth/authorize", data={"ticket": found[1], "decision": "allow", "servers": "all"})
-        assert answer.status_code == 303, answer.text
-        return str(answer.headers["location"])
 
 
 class Kept:

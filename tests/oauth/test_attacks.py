@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from plughub.dashboard.consent import TICKET_S
+from plughub.kit.ids import public_id
 from plughub.oauth.grants import CODE_S
 from tests.oauth.flow import CALLBACK, Flow, accepted, pkce, post_form, query_of
 from tests.serving import BASE, Browser, RawCall, Served
@@ -282,6 +283,36 @@ async def test_a_person_takes_back_what_they_allowed_and_open_streams_end(served
     assert not await accepted(served, tokens["access_token"])
     await refused(await flow.refresh(tokens["refresh_token"]))
     assert (await served.call("GET", "/api/oauth/grants", key=ada)).json()["grants"] == []
+
+
+@pytest.mark.requirement("oauth.never-wider", "oauth.revocation")
+async def test_a_token_becomes_less_with_its_person_and_goes_with_them(served: Served) -> None:
+    organization = await served.organization("Changing", "enterprise")
+    owner, member = await served.browser(organization), await served.browser(organization, "member")
+    flow = await Flow.public(served, member)
+    tokens = await flow.tokens(scope="read:servers execute:tools write:documents")
+    path = f"/api/organizations/{public_id('org', organization.id)}/members/{public_id('user', member.user_id)}"
+    assert (await served.call("PATCH", path, {"role": "viewer"}, key=owner)).status_code == 200
+    assert (await served.call("GET", "/api/auth/me", key=tokens["access_token"])).json()["scopes"] == ["read:servers"]
+    answer = await served.rpc("tools/list", key=tokens["access_token"])
+    assert answer.status_code == 403
+    removed = await served.call("DELETE", path, key=owner)
+    assert removed.status_code in (200, 204), removed.text
+    assert not await accepted(served, tokens["access_token"])
+    await refused(await flow.refresh(tokens["refresh_token"]))
+
+
+@pytest.mark.requirement("oauth.revocation")
+async def test_streams_that_a_token_has_opened_end_with_the_membership_of_its_person(served: Served) -> None:
+    organization = await served.organization("Leaving", "enterprise")
+    owner, member = await served.browser(organization), await served.browser(organization, "member")
+    tokens = await (await Flow.public(served, member)).tokens()
+    stream = RawCall(served, "GET", "/sse", {"Accept": "text/event-stream"}, key=tokens["access_token"]).piece(b"")
+    running = stream.start()
+    await stream.answer.until(lambda: b"\n\n" in stream.answer.body)
+    path = f"/api/organizations/{public_id('org', organization.id)}/members/{public_id('user', member.user_id)}"
+    assert (await served.call("DELETE", path, key=owner)).status_code in (200, 204)
+    assert (await running).complete
 
 
 async def test_no_public_client_signs_in_with_a_secret_and_none_with_a_secret_without(served: Served, ada: Browser) -> None:

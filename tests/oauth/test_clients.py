@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from plughub.api import oauth_shapes as shapes
+from plughub.kit.ids import public_id
 from plughub.oauth.redirects import defect_of
 from tests.oauth.flow import CALLBACK, FORM, Flow, accepted, post_form, query_of
 from tests.serving import BASE, Browser, Json, Served, serving
@@ -169,7 +170,7 @@ async def test_a_client_with_a_secret_looks_at_its_own_tokens(served: Served, ad
     found = (await look(tokens["access_token"])).json()
     shapes.Introspection.model_validate(found)
     assert (found["active"], found["aud"], found["iss"], found["token_type"]) == (True, f"{BASE}/mcp", BASE, "Bearer")
-    assert found["exp"] - found["iat"] == 3600 and found["sub"] == ada.user_id
+    assert found["exp"] - found["iat"] == 3600 and found["sub"] == public_id("user", ada.user_id)
     assert (await look(tokens["refresh_token"])).json()["active"]
     await app.refresh(tokens["refresh_token"])
     for token in (tokens["refresh_token"], "nonsense", (await public.tokens())["access_token"]):

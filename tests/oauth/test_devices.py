@@ -114,6 +114,8 @@ async def test_a_device_is_let_in_by_nobody_who_was_not_asked(served: Served, ad
     form = {"ticket": found[1], "decision": "allow"}
     other = await served.browser(await served.operator())
     assert (await post_form(served, "/oauth/device", form, other)).status_code == 400
+    elsewhere = await post_form(served, "/oauth/authorize", form, ada)
+    assert elsewhere.status_code == 400 and "location" not in elsewhere.headers
     assert (await post_form(served, "/oauth/device", form, ada, Origin="https://evil.example")).status_code == 403
     assert (await fetch(flow, started)).json()["error"] == "authorization_pending"
 

@@ -159,6 +159,12 @@ async def test_a_document_that_is_not_good_is_refused_in_words(hub: Served, host
     assert host.asked == 1, "nor is a failure asked for again at once"
 
 
+@pytest.mark.requirement("oauth.client-documents")
+async def test_a_client_without_a_name_is_called_by_its_host(hub: Served, host: Host) -> None:
+    del host.document["client_name"]
+    assert f"Allow “localhost:{host.port}” to act for you?" in (await (await flow_of(hub, host.url)).show()).text
+
+
 @pytest.mark.requirement("oauth.client-documents", "oauth.redirect-exact")
 async def test_a_document_lets_answers_go_to_its_own_addresses_alone(hub: Served, host: Host) -> None:
     flow = await flow_of(hub, host.url)

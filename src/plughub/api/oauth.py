@@ -18,6 +18,7 @@ from plughub.door.request import NO_STORE, Request
 from plughub.door.routes import PUBLIC, Route
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import SCOPES
+from plughub.kit.ids import public_id
 from plughub.oauth import devices, grants
 from plughub.oauth.clients import (
     AUTH_METHODS,
@@ -171,7 +172,7 @@ class OAuthDoor:
             "active": True,
             "client_id": found.client_id,
             "scope": " ".join(found.scopes),
-            "sub": found.person_id,
+            "sub": public_id("user", found.person_id),
             "aud": found.resource or base,
             "iss": base,
             "exp": int(found.expires_at),

@@ -52,6 +52,8 @@ class AuthorizePage:
             raise InvalidRequest("You are not logged in (any more): begin again where you came from")
         fields = await read_form(request)
         question = open_ticket(self._hub, caller, fields)
+        if not question.redirect_uri:
+            raise InvalidRequest("This form is another page's")
         more = question.more or {}
         if fields.find("decision") != "allow" or not question.scopes & caller.scopes:
             await self._refuse(request, question.redirect_uri, more.get("state"), AccessDenied())

@@ -18,7 +18,7 @@ from plughub.kit import strict_json
 from plughub.kit.clock import Clock
 from plughub.kit.dial import Tls, dial
 from plughub.kit.errors import HubError
-from plughub.oauth.clients import CODE_GRANT, MAX_URL, REFRESH_GRANT, Client
+from plughub.oauth.clients import CODE_GRANT, MAX_URL, REFRESH_GRANT, Client, document_host
 from plughub.oauth.errors import InvalidRequest, OAuthError
 from plughub.oauth.registration import read_name, read_redirects
 from plughub.settings import Settings
@@ -163,7 +163,7 @@ def read_document(url: str, status: int, headers: Mapping[bytes, bytes], body: b
     if not isinstance(kinds, list) or CODE_GRANT not in kinds:
         raise InvalidRequest("it does not ask for authorization codes")
     uris = tuple(read_redirects(found))
-    return Client("", url, "document", read_name(found), uris, (CODE_GRANT, REFRESH_GRANT))
+    return Client("", url, "document", read_name(found) or document_host(url), uris, (CODE_GRANT, REFRESH_GRANT))
 
 
 def _checked(url: str) -> SplitResult:
