@@ -10,12 +10,12 @@ from plughub.api.framework import BaseUrlDep, CallerDep, HubDep
 from plughub.api.reply import reply
 from plughub.door.routes import PUBLIC, SIGNED_IN, Route
 from plughub.gateway.hub import Hub
-from plughub.kit.errors import CodeExpired, DeviceNotFound, Forbidden, Invalid, RateLimited
+from plughub.kit.errors import CodeExpired, DeviceNotFound, Forbidden, RateLimited
 from plughub.oauth import devices
 from plughub.oauth.devices import CLI, Waiting
-from plughub.oauth.secret import is_cli_device, normal_user_code
+from plughub.oauth.secret import normal_user_code
 
-DeviceCode = Annotated[str, Query(max_length=100)]
+DeviceCode = Annotated[str, Query(pattern="^[0-9A-Za-z]{48}$")]
 
 
 async def initiate(hub: HubDep, asked: AskedDep, base: BaseUrlDep) -> Response:
@@ -36,8 +36,6 @@ async def initiate(hub: HubDep, asked: AskedDep, base: BaseUrlDep) -> Response:
 
 async def poll(hub: HubDep, device_code: DeviceCode) -> Response:
     """What became of it; every five seconds at most. A denial is a 403, a code that has run out a 410. The key comes once."""
-    if not is_cli_device(device_code):
-        raise Invalid("device_code", "The 'device_code' parameter must be 48 letters and digits", device_code)
     async with hub.database.unit_of_work() as uow:
         found = await devices.poll_cli(uow, hub.digests, hub.peppers, device_code)
     if isinstance(found, int):

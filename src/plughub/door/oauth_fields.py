@@ -15,6 +15,10 @@ from plughub.oauth.errors import InvalidClient, InvalidRequest
 FORM = "application/x-www-form-urlencoded"
 MAX_BYTES = 64 * 1024
 _MAX_FIELDS = 300
+_KNOWN = frozenset(
+    {"grant_type", "client_id", "client_secret", "code", "redirect_uri", "code_verifier", "refresh_token", "device_code"}
+    | {"scope", "resource", "token", "token_type_hint"}
+)
 _MANY = ("resource", "server")  # the only parameters that may come more than once (RFC 8707; the list of our own page)
 
 
@@ -105,6 +109,8 @@ def _json_pairs(found: Any) -> Iterable[tuple[str, str]]:
     if not isinstance(found, dict):
         raise InvalidRequest("The body must be an object")
     for name, value in found.items():
+        if name not in _KNOWN:  # whatever it is (RFC 6749 section 3.2)
+            continue
         for item in value if isinstance(value, list) and name in _MANY else [value]:
             if item is None:
                 continue
