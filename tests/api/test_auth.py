@@ -12,9 +12,13 @@ from sqlalchemy import func, select
 
 from plughub.api import auth_shapes as shapes
 from plughub.db.tables import job, person, person_session
+from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.links import PendingLink, list_pending
 from plughub.jobs import letter, prune_people
 from plughub.jobs.loop import JobLoop
+from plughub.kit.errors import Forbidden, LinkNotFound
+from plughub.kit.ids import public_id
+from plughub.settings import Settings
 from tests.fakes.mail_server import MailServer
 from tests.serving import PASSWORD, Browser, Served, serving
 
@@ -224,24 +228,25 @@ async def test_an_address_is_confirmed_by_the_link_that_the_operator_hands_over(
 
 
 @pytest.mark.requirement("people.registration-modes")
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ({"registration": "closed"}, "registration_closed"),
-        ({"registration": "invite"}, "registration_invite"),
-        ({"host": "0.0.0.0"}, "registration_invite"),
-        ({"public_url": "https://hub.example"}, "registration_invite"),
-        ({"host": "0.0.0.0", "registration": "open"}, None),
-        ({"host": "127.0.0.1"}, None),
-    ],
-)
-async def test_who_may_register_is_set_or_follows_from_the_address(
-    empty_url: str, tmp_path: Path, anyio_backend: str, given: dict[str, str], reason: str | None
-) -> None:
-    async with serving(empty_url, tmp_path, **given) as hub:
-        answer = await post(hub, "/register", {"name": "Ada", "email": f"{len(str(given))}@example.com", "password": PASSWORD})
-        assert answer.status_code == (201 if reason is None else 403)
-        assert reason is None or answer.json()["error"]["details"]["reason"] == reason
+async def test_who_may_register_is_set_or_follows_from_the_address(lite: Served) -> None:
+    accounts = lite.app.hub.accounts
+    for given, wanted in (
+        ({}, "open"),
+        ({"host": "127.0.0.1"}, "open"),
+        ({"host": "0.0.0.0"}, "invite"),
+        ({"host": "hub.internal"}, "invite"),
+        ({"public_url": "https://hub.example"}, "invite"),
+        ({"registration": "closed"}, "closed"),
+        ({"host": "0.0.0.0", "registration": "open"}, "open"),
+    ):
+        other = Accounts(lite.database, Settings(**given), Crypto({1: b"p" * 32}, accounts.sealer))  # type: ignore[arg-type]
+        assert other.registration == wanted, given
+        if wanted == "open":
+            continue
+        for invitation in (None, "nonsense"):
+            with pytest.raises(LinkNotFound if wanted == "invite" and invitation else Forbidden) as refused:
+                await other.register("Ada", "refused@example.com", PASSWORD, invitation)
+            assert refused.type is LinkNotFound or refused.value.details["reason"] == f"registration_{wanted}"
 
 
 @pytest.fixture
@@ -295,6 +300,15 @@ async def test_with_mail_a_registration_is_answered_alike_and_the_address_learns
 async def test_nobody_is_flooded_with_mails(served: Served) -> None:
     statuses = [(await post(served, "/password/forgot", {"email": "flood@example.com"})).status_code for _ in range(8)]
     assert 429 in statuses and statuses[0] == 202
+    team = await served.organization("Flooding")
+    path, key = f"/api/organizations/{public_id('org', team.id)}/invitations", await served.key_of(team)
+    statuses = [(await served.call("POST", path, {"email": "flood@example.com"}, key=key)).status_code for _ in range(8)]
+    assert statuses[:5] == [201] * 5 and 429 in statuses
+    assert (await served.call("POST", path, {"email": "other@example.com"}, key=key)).status_code == 201
+    await account(served, "resend@example.com")
+    browser = await logged_in(served, "resend@example.com")
+    statuses = [(await post(served, "/verify/resend", who=browser)).status_code for _ in range(8)]
+    assert statuses[0] == 202 and 429 in statuses
 
 
 @pytest.mark.requirement("people.passwords")

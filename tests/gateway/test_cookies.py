@@ -1,8 +1,12 @@
 """Browsers that are logged in: what their cookie is good for, and when it is over."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from plughub.identity.sessions import MAX_SESSIONS, Visit, end_session, end_sessions, list_sessions, open_session, switch_session
+from plughub.kit.caller import SESSION_TIER, TIERS
 from plughub.kit.errors import OrganizationNotFound, SessionNotFound
 from tests.serving import BASE, Browser, RawCall, Served, serving
 
@@ -152,8 +156,24 @@ async def test_a_key_made_by_a_person_names_them_and_is_never_wider_than_their_r
 
 
 @pytest.mark.requirement("people.sessions")
-async def test_behind_https_the_cookie_is_bound_to_its_host(lite_url: str, hub_dir: object, anyio_backend: str) -> None:
-    async with serving(lite_url, hub_dir, public_url="https://hub.example") as hub:  # type: ignore[arg-type]
+async def test_the_browsers_of_a_person_share_a_limit_that_spends_nothing_of_the_organisations(lite: Served) -> None:
+    team = await lite.organization("Limited")
+    one, key = await lite.browser(team), await lite.key_of(team)
+    async with lite.database.unit_of_work() as uow:
+        _, token = await open_session(uow, one.user_id, team.id, Visit("127.0.0.1"), 1000)
+    two = Browser(one.user_id, token)
+    for _ in range(SESSION_TIER.burst):
+        assert (await lite.call("GET", "/api/organizations", key=one)).status_code == 200
+    refused = await lite.call("GET", "/api/organizations", key=two)
+    assert (refused.status_code, refused.json()["error"]["details"]["policy"]) == (429, "burst")
+    assert (await lite.call("GET", "/api/organizations", key=await lite.browser(team))).status_code == 200
+    assert (await lite.call("GET", LIMITS, key=key)).json()["burst"]["remaining"] == TIERS["enterprise"].burst
+
+
+@pytest.mark.requirement("people.sessions")
+async def test_behind_https_the_cookie_is_bound_to_its_host(sqlite_template: Path, tmp_path: Path, anyio_backend: str) -> None:
+    shutil.copyfile(sqlite_template, tmp_path / "https.db")
+    async with serving(f"sqlite:///{tmp_path / 'https.db'}", tmp_path, public_url="https://hub.example") as hub:
         owner = await hub.browser(await hub.organization("Behind"))
         headers = {"Cookie": f"__Host-plughub={owner.token}", "Origin": "https://hub.example"}
         assert (await hub.call("GET", LIMITS, key="", headers=headers)).status_code == 200

@@ -48,7 +48,9 @@ async def test_too_many_at_once_are_refused_at_once() -> None:
     assert isinstance(next(r for r in results if isinstance(r, Exception)), Unavailable)
 
 
-@pytest.mark.parametrize("bad", ["short", "x" * 257, "aaaaaaaaaa", "ababababab", "ada@example.com", "Ada Lovelace"])
+@pytest.mark.parametrize(
+    "bad", ["short", "x" * 257, "aaaaaaaaaa", "ababababab", "ada@example.com", "Ada Lovelace", "Password1", "iloveyou", "qwertyuiop"]
+)
 def test_a_password_that_is_no_good(bad: str) -> None:
     with pytest.raises(Invalid) as caught:
         check_new_password(bad, email="ada@example.com", name="Ada Lovelace")

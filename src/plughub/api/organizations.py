@@ -112,7 +112,7 @@ async def list_invitations(caller: CallerDep, connection: ReadDep, hub: HubDep, 
 async def invite(caller: CallerDep, uow: UowDep, hub: HubDep, base: BaseUrlDep, organization_id: str, body: shapes.InviteIn) -> Response:
     """Invite somebody for 7 days; an older invitation of the same address is replaced. With a mail server it is sent as well."""
     here = _at(caller, organization_id)
-    made, token = await invitations.invite(uow, hub.sealer, here, body.email, body.role, mails=hub.accounts.mails)
+    made, token = await hub.accounts.invite(uow, here, body.email, body.role)
     return reply({**_invitation(made), "invite_url": invite_url(base, token)}, 201)
 
 

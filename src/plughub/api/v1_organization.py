@@ -14,7 +14,7 @@ from plughub.api.organizations import invite_url, removal
 from plughub.api.reply import PageNumber, PerPage, public_or_404, success
 from plughub.db.tables import api_key, membership, server, space
 from plughub.door.routes import AUTHENTICATED, Route
-from plughub.identity import invitations, members, service
+from plughub.identity import members, service
 from plughub.identity.members import Member
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import MemberNotFound
@@ -48,7 +48,7 @@ async def list_members(
 
 async def invite(caller: CallerDep, uow: UowDep, hub: HubDep, base: BaseUrlDep, body: shapes.InviteIn) -> Response:
     """Invite somebody for 7 days."""
-    made, token = await invitations.invite(uow, hub.sealer, caller, body.email, body.role, mails=hub.accounts.mails)
+    made, token = await hub.accounts.invite(uow, caller, body.email, body.role)
     shown = {"invite_id": public_id("inv", made.id), "email": made.email, "role": made.role, "expires_at": rfc3339(made.expires_at)}
     return success({**shown, "invite_url": invite_url(base, token)}, 201)
 

@@ -19,6 +19,7 @@ from plughub.identity.links import Link, LinkKind, drop_links, make_link, use_li
 from plughub.identity.members import add_member, list_members
 from plughub.identity.passwords import Passwords, check_new_password
 from plughub.identity.people import Person, Place, find_person, insert_person, list_places, lock_person, normal_email
+from plughub.identity.roles import Role
 from plughub.identity.second_factor import LETTERS, SecondFactor, plain_code
 from plughub.identity.service import Organization, create_organization, get_operator_id
 from plughub.identity.sessions import BrowserSession, Visit, end_sessions, open_session
@@ -175,6 +176,11 @@ class Accounts:
                 await self.attempts.forgive(uow, visit.address, person.email)
         return person
 
+    async def invite(self, uow: UnitOfWork, caller: Caller, email: str, role: Role) -> tuple[invitations.Invitation, str]:
+        """See `invitations.invite`; an address that is invited again and again is written to more and more rarely. Raises RateLimited."""
+        await self.attempts.pace(uow, f"invite:{caller.organization_id}:{normal_email(email)}")
+        return await invitations.invite(uow, self.sealer, caller, email, role, mails=self.mails)
+
     async def begin_totp(self, caller: Caller, visit: Visit, password: str) -> tuple[str, str]:
         """A secret for an authenticator, and its address for a QR code. Raises LoginRefused, Conflict when there is one in use."""
         person = await self.prove(caller, visit, password)
@@ -295,10 +301,11 @@ class Accounts:
             return replace(person, verified_at=uow.clock.time())
 
     async def ask_again(self, caller: Caller) -> None:
-        """Write to the person once more to confirm their address."""
+        """Write to the person once more to confirm their address. Raises RateLimited."""
         async with self.database.unit_of_work() as uow:
             person = await find_person(uow.connection, person_id=caller.user_id)
             if person is not None and person.verified_at is None:
+                await self.attempts.pace(uow, "verify:" + person.email)
                 await letters.post(uow, self.sealer, "verify", person.email)
 
     async def _finish(self, uow: UnitOfWork, link: Link) -> Person:

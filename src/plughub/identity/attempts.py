@@ -54,13 +54,14 @@ class Attempts:
         if tat - now > self._tolerance_s + _GRAIN_S:
             raise _limited("address", self._limit, tat - now - self._tolerance_s)
         if by_account is not None:
-            until, failures, seen_at = rows[by_account]
-            if until > now:
-                raise _limited("account", FREE_FAILURES, until - now)
-            failures = 1 if now - seen_at > FORGET_S else failures + 1
-            await _write(uow, by_account, now + _pause(failures), failures, now)
+            await _lengthen(uow, by_account, rows[by_account], now)
         await _write(uow, by_address, tat + self._interval_s, 0, now)
         return self._left(tat + self._interval_s, now)
+
+    async def pace(self, uow: UnitOfWork, account: str) -> None:
+        """Count a letter to an address, however trusted whoever asks for it: nobody is flooded with mails. Raises RateLimited."""
+        now, subject = uow.clock.time(), self._subject("account", account)
+        await _lengthen(uow, subject, (await _lock(uow, [subject], now))[subject], now)
 
     async def forgive(self, uow: UnitOfWork, address: str, account: str) -> None:
         """The attempt was a good one."""
@@ -100,6 +101,14 @@ async def _lock(uow: UnitOfWork, subjects: list[bytes], now: float) -> Mapping[b
 
 async def _write(uow: UnitOfWork, subject: bytes, tat: float, failures: int, now: float) -> None:
     await uow.execute(update(attempt).where(attempt.c.subject == subject).values(tat=tat, failures=failures, seen_at=now))
+
+
+async def _lengthen(uow: UnitOfWork, subject: bytes, row: tuple[float, int, float], now: float) -> None:
+    until, failures, seen_at = row
+    if until > now:
+        raise _limited("account", FREE_FAILURES, until - now)
+    failures = 1 if now - seen_at > FORGET_S else failures + 1
+    await _write(uow, subject, now + _pause(failures), failures, now)
 
 
 def _pause(failures: int) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from plughub.kit.crypto import keyed_digest
@@ -70,12 +71,22 @@ def _hasher() -> "Argon2Hasher":
     return Argon2Hasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=LANES)
 
 
+@cache
+def _frequent() -> frozenset[str]:
+    lines = Path(__file__).with_name("frequent_passwords.txt").read_text().splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
 def check_new_password(password: str, *, email: str, name: str) -> None:
-    """Length and the obvious, no rules of composition (NIST SP 800-63B section 5.1.1.2). Raises Invalid; the value is not repeated."""
+    """Length, the obvious and the 3,000 most common, no rules of composition (NIST SP 800-63B section 5.1.1.2).
+
+    Raises Invalid; the value is not repeated.
+    """
     if len(password) < MIN_LENGTH:
         raise Invalid("password", f"The 'password' field must have at least {MIN_LENGTH} characters", "***")
     if len(password) > MAX_LENGTH:
         raise Invalid("password", f"The 'password' field may have at most {MAX_LENGTH} characters", "***")
     plain = password.lower()
-    if plain in (email, email.partition("@")[0], name.lower()) or len(set(plain)) < 3:
+    obvious = plain in (email, email.partition("@")[0], name.lower()) or len(set(plain)) < 3
+    if obvious or plain in _frequent():
         raise Invalid("password", "The 'password' field must not be easy to guess", "***")
