@@ -69,7 +69,7 @@ async def test_the_documented_flow_of_a_client_with_a_secret_works_as_printed(se
     app = await Flow.app(served, ada)
     path = f"/oauth/authorize?client_id={app.client_id}&redirect_uri={CALLBACK}&response_type=code&scope=read:servers write:servers"
     page = await served.call("GET", path, key=ada)
-    assert "an administrator of this hub" in page.text
+    assert "an administrator of this hub" in page.text and "run commands on the machine" in page.text
     told = query_of(await app.decide(page))
     assert set(told) == {"code", "iss"}
     body = {"grant_type": "authorization_code", "code": told["code"], "client_id": app.client_id, "client_secret": app.secret}
@@ -102,6 +102,15 @@ async def test_a_client_with_a_secret_may_say_it_in_three_ways(served: Served, a
     wrong = await post_form(served, "/oauth/token", basic, Authorization="Basic " + header[:-4])
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
     assert wrong.headers["www-authenticate"].startswith("Basic")
+
+
+async def test_who_names_no_scope_gets_what_calling_tools_takes(served: Served, ada: Browser) -> None:
+    flow = await Flow.public(served, ada)
+    assert (await flow.tokens(scope=None))["scope"] == "execute:tools read:servers"
+    assert (await flow.tokens(scope=None, resource=f"{BASE}/mcp"))["scope"] == "execute:tools"
+    assert (await flow.tokens(scope="offline_access execute:tools"))["scope"] == "execute:tools"
+    page = await flow.show(scope="execute:tools")
+    assert "run commands" not in page.text
 
 
 async def test_without_a_session_the_person_logs_in_first(served: Served, ada: Browser) -> None:

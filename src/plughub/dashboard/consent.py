@@ -87,7 +87,7 @@ async def ask(hub: Hub, request: Request, caller: Caller, question: Question, *,
         redirect_host=shown_host(uri) if uri else "",
         user_code=question.user_code,
         resource=question.target.resource or "",
-        warnings=_warnings(question),
+        warnings=_warnings(question, caller),
         scopes=in_words(may),
         left_out=sorted(question.scopes - may),
         servers=servers,
@@ -157,7 +157,7 @@ def _introduced(client: Client) -> str:
     return "a program that has registered itself"
 
 
-def _warnings(question: Question) -> list[str]:
+def _warnings(question: Question, caller: Caller) -> list[str]:
     found = []
     if question.client.kind == "dynamic":
         found.append("Nobody vouches for this program: its name is what it calls itself.")
@@ -167,6 +167,8 @@ def _warnings(question: Question) -> list[str]:
         )
     if question.user_code:
         found.append("Only go on when the device shows this code, and when it is yours.")
+    if caller.stdio_allowed and {"admin", "write:servers"} & question.scopes & caller.scopes:
+        found.append("Your organisation may register servers that run commands on the machine of this hub: so may whoever you allow this.")
     if "admin" in question.scopes:
         found.append("It asks for everything that an administrator may do.")
     return found

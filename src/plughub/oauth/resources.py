@@ -4,13 +4,15 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from plughub.kit.caller import DEFAULT_SCOPES, SCOPES
+from plughub.kit.caller import SCOPES
 from plughub.oauth.errors import InvalidScope, InvalidTarget
 
 # The doors that a token can be for; each is a resource of its own (RFC 9728), and those of one server and one profile too.
 _DOORS = re.compile(r"/(?:mcp(?:/[0-9a-z-]{1,100})?|sse|servers/[0-9a-f-]{36}/(?:mcp|sse)|api|v1)")
 _MAX = 500
 MCP_SCOPE = "execute:tools"
+# Whoever wants more asks for it by name.
+_USUAL = frozenset({"read:servers", MCP_SCOPE})
 # Asked for by clients that want a refresh token: here everybody gets one.
 _IGNORED = frozenset({"offline_access"})
 
@@ -56,12 +58,12 @@ def narrowed(granted: Target, asked: Target) -> Target:
 
 
 def read_scopes(text: str | None, target: Target, most: frozenset[str]) -> frozenset[str]:
-    """The scopes of a request; when it names none, the usual ones, cut to `most`. Raises InvalidScope.
+    """The scopes of a request; when it names none, what it takes to see servers and call tools, cut to `most`. Raises InvalidScope.
 
     At the doors of MCP there is use for one alone.
     """
     if text is None:
-        return (frozenset({MCP_SCOPE}) if target.mcp else DEFAULT_SCOPES) & most
+        return (frozenset({MCP_SCOPE}) if target.mcp else _USUAL) & most
     wanted = frozenset(text.split()) - _IGNORED
     unknown = sorted(wanted - SCOPES)
     if unknown:
