@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -14,6 +15,8 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 
+from tests.fakes.certificates import certificate
+from tests.fakes.client_documents import Host
 from tests.flows.person import SETTINGS, Person
 from tests.flows.running_hub import RunningHub
 
@@ -48,7 +51,7 @@ class Kept:
 
 
 @asynccontextmanager
-async def connected(url: str, person: Person, kept: Kept, mode: str) -> AsyncIterator[Client]:
+async def connected(url: str, person: Person, kept: Kept, mode: str, document: str | None = None) -> AsyncIterator[Client]:
     """The official client: it knows the address alone, and finds out everything else."""
     answers: list[str] = []
 
@@ -60,7 +63,7 @@ async def connected(url: str, person: Person, kept: Kept, mode: str) -> AsyncIte
         return AuthorizationCodeResult(code=told["code"], state=told["state"], iss=told["iss"])
 
     metadata = OAuthClientMetadata(client_name="Official client", redirect_uris=[CALLBACK], token_endpoint_auth_method="none")  # type: ignore[list-item]
-    provider = OAuthClientProvider(url, metadata, kept, open_browser, wait_for_answer)
+    provider = OAuthClientProvider(url, metadata, kept, open_browser, wait_for_answer, client_metadata_url=document)
     async with httpx2.AsyncClient(auth=provider) as http, Client(streamable_http_client(url, http_client=http), mode=mode) as client:
         yield client
 
@@ -91,6 +94,20 @@ async def _connect_twice(hub: RunningHub, person: Person, kept: Kept, mode: str)
         async with connected(f"{hub.url}/mcp", person, kept, mode) as client:
             await client.list_tools()
     assert len(person.pages) == 1
+
+
+@pytest.mark.requirement("oauth.official-client", "oauth.client-documents")
+async def test_the_official_client_is_known_by_its_document_without_registering(tmp_path: Path) -> None:
+    trusted, context = certificate(tmp_path)
+    more = {"SSL_CERT_FILE": str(trusted), "PLUGHUB_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8"}
+    kept = Kept()
+    with RunningHub(tmp_path / "data", settings={**SETTINGS, **more}) as hub, closing(Person(hub)) as person:
+        async with Host(context, CALLBACK) as host:
+            with anyio.fail_after(30):
+                async with connected(f"{hub.url}/mcp", person, kept, "2026-07-28", host.url) as client:
+                    result = await client.call_tool("weather-server__add", {"a": 20, "b": 22})
+    assert not result.is_error and kept.client is not None and kept.client.client_id == host.url
+    assert host.asked == 1 and "vouches for" in person.pages[0]
 
 
 @pytest.mark.requirement("oauth.independent-client", "oauth.refresh-rotation", "oauth.revocation", "oauth.introspection")

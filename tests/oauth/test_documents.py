@@ -1,12 +1,9 @@
 """Clients that are known by the URL of a document about them, and that fetching it is no way into anything."""
 
 import asyncio
-import json
-import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -15,62 +12,19 @@ from plughub.oauth.documents import MAX_BYTES, Documents
 from plughub.settings import Settings
 from tests.conftest import FakeClock
 from tests.fakes.certificates import certificate
+from tests.fakes.client_documents import Host
 from tests.oauth.flow import CALLBACK, Flow, query_of
-from tests.serving import Json, Served, serving
+from tests.serving import Served, serving
 
 pytestmark = pytest.mark.anyio
 INSIDE = ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "0.0.0.0"]
-
-
-@dataclass
-class Host:
-    """An https server with one document; `head` and `body` are what it answers, `asked` how often it was asked."""
-
-    context: ssl.SSLContext
-    document: Json = field(default_factory=dict)
-    status: str = "200 OK"
-    headers: tuple[str, ...] = ("Content-Type: application/json",)
-    body: bytes | None = None
-    asked: int = 0
-    held: asyncio.Event | None = None
-    connected: int = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self.context)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.document = {"client_id": self.url, "client_name": "Known", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.port}/client.json"
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connected += 1
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
-            if self.held is not None:
-                await self.held.wait()
-            body = json.dumps(self.document).encode() if self.body is None else self.body
-            lines = [f"HTTP/1.1 {self.status}", *self.headers, f"Content-Length: {len(body)}", "", ""]
-            writer.write("\r\n".join(lines).encode() + body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
 
 
 @pytest.fixture
 async def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     trusted, context = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    async with Host(context) as found:
+    async with Host(context, CALLBACK) as found:
         yield found
 
 
