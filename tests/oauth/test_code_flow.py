@@ -151,6 +151,11 @@ async def test_a_person_gives_some_servers_alone(served: Served, ada: Browser) -
     assert answer.status_code == 403
     one = await flow.tokens(choice={"servers": "listed", "server": [served.demo_id]})
     assert (await served.call("GET", f"/api/servers/{served.demo_id}", key=one["access_token"])).status_code == 200
+    ticked = await flow.tokens(choice={"servers": "all", "server": [served.demo_id]})
+    listed = (await served.call("GET", "/api/servers", key=ticked["access_token"])).json()["servers"]
+    assert [server["uuid"] for server in listed] == [served.demo_id], "whoever ticks some did not mean all"
+    foreign = await flow.decide(await flow.show(), servers="listed", server="01a21237-ae11-7388-80de-324dd7094583")
+    assert foreign.status_code == 400 and "location" not in foreign.headers
     door = await flow.tokens(resource=f"{BASE}/servers/{served.demo_id}/mcp")
     called = await served.rpc("tools/list", path=f"/servers/{served.demo_id}/mcp", key=door["access_token"])
     assert called.status_code == 200

@@ -129,7 +129,7 @@ def chosen_servers(question: Question, fields: Fields) -> Sequence[str] | None:
     audience = question.target.audience or ""
     if audience.startswith(_ONE_SERVER):
         return [audience.split("/")[2]]
-    if fields.find("servers") != "listed":
+    if fields.find("servers") != "listed" and not fields.all("server"):  # who has ticked some did not mean all
         return None
     return [id_ for id_ in map(parse_uuid, fields.all("server")) if id_ is not None]
 
