@@ -13,6 +13,7 @@ from plughub.api import (
     admin_organizations,
     audit,
     auth,
+    cli_auth,
     client_files,
     contents,
     keys,
@@ -20,6 +21,8 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    oauth,
+    oauth_apps,
     organizations,
     profiles,
     projects,
@@ -32,10 +35,10 @@ from plughub.api import (
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
-from plughub.api.render import render_api, render_v1
+from plughub.api.render import render_api, render_oauth, render_v1
 from plughub.api.tools import ToolDoor
 from plughub.cluster.forms import make_limits
-from plughub.dashboard import account_pages
+from plughub.dashboard import account_pages, authorize_pages, device_pages
 from plughub.dashboard.render import render_error
 from plughub.data_dir import Secrets
 from plughub.db.audit import Chain
@@ -59,10 +62,11 @@ from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_people
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -70,6 +74,9 @@ from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.oauth.documents import Documents
+from plughub.oauth.secret import Digests
+from plughub.oauth.token_directory import TokenDirectory
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
@@ -137,6 +144,9 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *profiles.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
+        *oauth.routes(hub),
+        *oauth_apps.ROUTES,
+        *cli_auth.ROUTES,
         *audit.ROUTES,  # `/api/organizations/activity` before `/api/organizations/{organization_id}`
         *organizations.ROUTES,
         *v1_organization.ROUTES,
@@ -177,10 +187,12 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     framework.state.metrics = _metrics(stats, hub)
     framework.state.openapi = cache(lambda: render_openapi(rows))
     framework.state.postman = cache(lambda: render_postman(rows))
-    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url), "page": render_error}
+    renderers = {"api": render_api, "plain": render_api, "v1": render_v1, "mcp": mcp_renderer(settings.public_url)}
+    renderers |= {"oauth": render_oauth, "page": render_error}
     refusals = RefusalTrail(database)
     requests = RequestLog(hub.writer, clock, refusals)
-    dispatcher = Dispatcher(RouteTable([*rows, *account_pages.routes(hub)]), framework, hub.admission, renderers, settings, stats, requests)
+    pages = [*account_pages.routes(hub), *authorize_pages.routes(hub), *device_pages.routes(hub)]
+    dispatcher = Dispatcher(RouteTable([*rows, *pages]), framework, hub.admission, renderers, settings, stats, requests)
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions, refusals)
     return application
 
@@ -193,6 +205,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
+    tokens = TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
@@ -214,7 +227,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         logs=lines,
         limits=limits,
         alarms=alarms,
-        admission=Admission(settings, key_directory, cookies, limits, clock, uses),
+        admission=Admission(settings, key_directory, cookies, Tokens(tokens), limits, clock, uses),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
@@ -224,6 +237,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
         cookies=cookies,
+        digests=Digests(secrets.peppers),
+        documents=Documents(settings, clock),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -244,7 +259,9 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.pool.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (prune_events, prune_health, prune_people, announce_keys)}
+    stack.push_async_callback(hub.documents.aclose)
+    pruned = (prune_events, prune_health, prune_people, prune_oauth)
+    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

@@ -81,6 +81,7 @@ async def test_a_new_name_leaves_the_running_call_alone(lite: Served) -> None:
 def test_a_feed_that_nobody_reads_is_bounded_in_bytes() -> None:
     class Anybody:
         key_id = "k"
+        credential = "key"
         generation = 0
         until = None
 

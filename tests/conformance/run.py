@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.conformance.compare import Difference, Results
 from tests.conformance.shim import Shim
 from tests.conformance.suite import LEGACY, MODERN, Suite
 from tests.flows.packages import ROOT
+from tests.flows.person import SETTINGS, Person
 from tests.flows.running_hub import Json, RunningHub, environment
 
 OUT = ROOT / "build" / "conformance"
@@ -35,6 +36,7 @@ FIXTURE = [sys.executable, "-m", "tests.conformance.fixture_server"]
 FIXTURE_START_S = 30
 # For everything; what is not run by then counts as absent.
 LIMIT_S = 330
+SUCCESS = "SUCCESS"
 # Run at both revisions, though neither requires it.
 CLIENT_EXTRA = "json-schema-2020-12-preservation"
 
@@ -60,6 +62,7 @@ WAYS = (
     Way("stdio-2025-to-new-server", LEGACY, "stdio", "modern"),
     Way("client-2026", MODERN, "client"),
     Way("client-2025", LEGACY, "client"),
+    Way("authorization", MODERN, "authorization"),
 )
 
 
@@ -90,7 +93,7 @@ class Bench:
     def run(self, way: Way) -> Outcome:
         """A way; once more when it is not as it should be. The suite's own waits are short, and a busy machine fails them now and then:
         what differs twice differs."""
-        ask = self.client if way.transport == "client" else self.server
+        ask = {"client": self.client, "authorization": self.authorization}.get(way.transport, self.server)
         outcome = ask(way)
         if complaints([outcome]):
             self._direct.clear()
@@ -120,6 +123,17 @@ class Bench:
                     one.result()
         direct, through = (compare.read(out) for out, _ in legs)
         return Outcome(way, scored, direct, through, time.monotonic() - began)
+
+    def authorization(self, way: Way) -> Outcome:
+        """The hub's own authorization server: there is nothing to measure it against, so every check must be a success."""
+        body = {"name": way.name, "redirect_uris": ["http://127.0.0.1/callback"], "confidential": False}
+        app = self.hub.api("POST", "/api/oauth/apps", body).json()
+        began = time.monotonic()
+        with closing(Person(self.hub)) as person:
+            through = self.suite.authorization(self.hub.url, app["client_id"], OUT / way.name, person.answer)
+        wanted = dict.fromkeys(through, SUCCESS)
+        scored = ["authorization-server-authorization-server-metadata-endpoint", "authorization-server-authorization-code-grant"]
+        return Outcome(way, scored, wanted, through, time.monotonic() - began)
 
     def _direct_server(self, revision: str) -> Results:
         if revision not in self._direct:
@@ -170,7 +184,7 @@ def fixture(era: str) -> Iterator[str]:
 def bench() -> Iterator[Bench]:
     """A hub on an empty data directory, and the shim."""
     suite = Suite.installed(LIMIT_S)
-    with tempfile.TemporaryDirectory() as folder, RunningHub(Path(folder) / "data") as hub:
+    with tempfile.TemporaryDirectory() as folder, RunningHub(Path(folder) / "data", settings=SETTINGS) as hub:
         shim = Shim(hub.url, hub.key)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(shim.listening()):
             yield Bench(suite, hub, shim.url)

@@ -2,11 +2,14 @@
 
 import math
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 from tests.conformance import compare
 from tests.flows.packages import NODE, ROOT, npm_folder
 from tests.flows.running_hub import environment
+from tests.flows.waiting import until
 
 PINS = ("@modelcontextprotocol/conformance@0.2.0-alpha.12",)
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
@@ -54,6 +58,19 @@ class Suite:
         command = ["client", "--command", driver, "--scenario", scenario, "--spec-version", revision]
         self._run([*command, "--timeout", str(SCENARIO_MS), "-o", str(out)], out.with_name(f"{out.name}-{scenario}"), CLIENT_RUN_S, more)
 
+    def authorization(self, url: str, client_id: str, out: Path, answer: Callable[[str], None]) -> compare.Results:
+        """Run the scenarios of authorization servers against an issuer; `answer` is called with the address that a browser is to open."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = ["authorization", "--url", url, "--client-id", client_id, "--resource", f"{url}/mcp", "--port", str(port), "-o", str(out)]
+        log = out.with_name(f"{out.name}.log")
+        log.unlink(missing_ok=True)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self._run, command, out, CLIENT_RUN_S, {})
+            answer(until(lambda: _find_address(log), "the address to open", CLIENT_RUN_S))
+            running.result()
+        return compare.read(out)
+
     def _run(self, command: list[str], log: Path, limit_s: float, more: Mapping[str, str]) -> None:
         whole = [str(NODE), str(self.folder / "dist" / "index.js"), *command]
         limit_s = min(limit_s, self.deadline - time.monotonic())
@@ -80,6 +97,11 @@ class Suite:
                 with suppress(ProcessLookupError):
                     os.killpg(running.pid, signal.SIGKILL)
                 running.wait()
+
+
+def _find_address(log: Path) -> str | None:
+    found = re.search(r"http://\S+/oauth/authorize\?\S+", log.read_text()) if log.exists() else None
+    return found.group() if found else None
 
 
 def required(text: str, leg: str) -> list[str]:

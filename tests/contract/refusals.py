@@ -51,6 +51,8 @@ _MISSING = {
     "organization": ("NOT_FOUND", "Organization not found", "", ""),
     "member": ("NOT_FOUND", "Member not found", "not_found", "Member not found"),
     "browser": ("NOT_FOUND", "Session not found", "", ""),
+    "app": ("NOT_FOUND", "App not found", "", ""),
+    "grant": ("NOT_FOUND", "Grant not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {
@@ -58,6 +60,7 @@ _WITHOUT_SESSION = {
     404: ("NOT_FOUND", "Session not found: open the stream again", "", ""),
     405: ("METHOD_NOT_ALLOWED", "GET and DELETE are for clients of the handshake revisions, and name their session", "", ""),
 }
+_OAUTH = {400: "invalid_request", 429: "slow_down"}
 _OWN = ("/servers/{uuid}/mcp", "/mcp/{profile_slug}")  # looked up before the limit is
 _COUNTERS = {f"x-ratelimit-{word}": {"$any": "digits"} for word in ("limit", "remaining", "reset")}
 
@@ -67,6 +70,8 @@ def noun(row: Route) -> str:
     segments = [part for part in row.path.split("/") if part and not part.startswith("{")]
     if row.door == "mcp":
         return "mcp"
+    if segments[0] == "oauth":
+        return "oauth"
     if segments[0] not in ("api", "v1"):
         return "system"
     words = segments[1:] if segments[1] != "auth" else segments[2:]
@@ -123,6 +128,9 @@ def refusal(row: Route, status: int, texts: tuple[str, str, str, str], details: 
     if row.door == "mcp":
         data = {"code": code, "message": text, "data": {"code": code, "request_id": {"$any": "request_id"}, **details}}
         return {"status": status, **head, "body": {"jsonrpc": "2.0", "error": {**data, "code": {"$any": "integer"}}}}
+    if row.door == "oauth":
+        error = {"error": _OAUTH[status], "error_description": text, "request_id": {"$any": "request_id"}}
+        return {"status": status, **head, "body": {"$only": error}}
     if row.door == "v1":
         error = {"code": v1_code, "message": v1_text, "details": details}
         return {"status": status, **head, "body": {"$only": {"success": False, "error": error}}}
@@ -172,7 +180,7 @@ def _good(row: Route) -> str:
 
 def _bad_input(row: Route) -> Iterator[Json]:
     status = 422 if row.door == "v1" else 400
-    if row.door == "mcp":
+    if row.door in ("mcp", "oauth"):
         if example(row) is None:
             return
         broken = {key: value for key, value in asked(row, "new").items() if key != "body"} | {"raw": "{"}
@@ -191,7 +199,7 @@ def _bad_input(row: Route) -> Iterator[Json]:
         request["path"] += f"?{field}={least - 1}"
         texts = ("INVALID_PARAMETER", {"$match": field}, "validation_error", "Validation failed")
         details = {field: _TEXT} if row.door == "v1" else {"field": field, "value": str(least - 1)}
-        yield _case(row, f"a '{field}' that is too small", "operator", request, refusal(row, status, texts, details))  # type: ignore[arg-type]
+        yield _case(row, f"a '{field}' that is too small", _good(row), request, refusal(row, status, texts, details))  # type: ignore[arg-type]
 
 
 def _case(row: Route, what: str, who: str, request: Json, answer: Json) -> Json:

@@ -15,6 +15,7 @@ from tests.serving import FakeMcp, Served
 from tests.walks.rows import ROWS, Things, ask, name, placed, without_session
 
 pytestmark = pytest.mark.anyio
+APART = ("Accounts", "OAuth", "Command line")
 FILE = Path(__file__).parents[2] / "contract" / "openapi.json"
 
 
@@ -57,7 +58,8 @@ def test_every_row_is_described_with_its_scope_its_answer_and_its_errors() -> No
 
 @pytest.mark.requirement("routes.contract-is-generated")
 async def test_every_good_answer_is_as_described(served: Served) -> None:
-    """A tour over all rows; what is removed last is what the others needed. Accounts have a tour of their own: tests/api/test_auth.py."""
+    """A tour over all rows; what is removed last is what the others needed. Accounts and OAuth have tours of their
+    own: tests/api/test_auth.py, tests/oauth."""
     answers = {"resources/read": {"contents": []}, "prompts/get": {"messages": []}}
     async with HttpServer(FakeMcp(answers=answers)) as server:
 
@@ -69,7 +71,7 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
 
         things = await new()
         for row in sorted(
-            [row for row in ROWS if not without_session(row) and row.tag != "Accounts" and not row.path.endswith("/accept")],
+            [row for row in ROWS if not without_session(row) and row.tag not in APART and not row.path.endswith("/accept")],
             key=lambda row: (row.method == "DELETE", row.path),
         ):
             if row.method == "DELETE":

@@ -13,11 +13,12 @@ from plughub.identity.service import Organization
 from plughub.kit.caller import SCOPES
 from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
+from tests.oauth.flow import Flow
 from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation")
+KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -120,6 +121,7 @@ class World:
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
+        known |= await self._of_oauth(names, key)
         if "stream" in names:
             known["stream"] = await self._stream()
         return known
@@ -173,6 +175,22 @@ class World:
             else:
                 await insert_membership(uow, other.id, key.user_id, "member")
         return known
+
+    async def _of_oauth(self, names: set[str], key: str | Browser) -> dict[str, str]:
+        """An app of the operator's with what somebody allows it, and devices that wait."""
+        found: dict[str, str] = {}
+        if {"new_app", "app_secret", "auth_code", "access_token", "refresh_token", "own_grant"} & names:
+            somebody = key if isinstance(key, Browser) else await self.served.browser(self.organization)
+            app = await Flow.app(self.served, somebody)
+            tokens = await app.tokens(scope="read:servers")
+            code = await app.code(scope="read:servers", code_challenge=None, code_challenge_method=None)
+            grants = (await self.served.call("GET", "/api/oauth/grants", key=somebody)).json()["grants"]
+            found |= {"new_app": app.client_id, "app_secret": app.secret or "", "auth_code": code, "own_grant": grants[0]["id"]}
+            found |= {name: tokens[name] for name in ("access_token", "refresh_token")}
+        if {"cli_device", "user_code"} & names:
+            begun = (await self.served.call("POST", "/api/cli/auth/initiate", key="")).json()
+            found |= {"cli_device": begun["device_code"], "user_code": begun["user_code"]}
+        return found
 
     async def _session(self, path: str) -> str:
         """The id of a session of the operator's at that door."""

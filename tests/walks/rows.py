@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from plughub.api.models import ApiError, V1Error
+from plughub.api.oauth_shapes import OAuthErrorOut
 from plughub.api.openapi import build_openapi
 from plughub.app import create_app
 from plughub.data_dir import Secrets
@@ -21,6 +22,7 @@ from plughub.kit.clock import SystemClock
 from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, parse_public_id, public_id
 from plughub.settings import Settings
+from tests.oauth.flow import Flow
 from tests.serving import PASSWORD, Browser, Json, Served
 
 _NOTHING = bytes(32)
@@ -46,6 +48,8 @@ PATH_KINDS = {
     "organization_id": "organization",
     "user_id": "member",
     "invitation_id": "invitation",
+    "app_id": "app",
+    "grant_id": "grant",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -61,7 +65,7 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
     "POST /v1/organization/members/invite": {"email": "new@example.com", "role": "member"},
 }
-SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
+SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 
 
 def name(row: Route) -> str:
@@ -71,7 +75,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it and an invitation to it; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
+    allows the app; real or not."""
 
     server: str
     key: str
@@ -83,6 +88,8 @@ class Things:
     organization: str = field(default_factory=lambda: public_id("org", new_id()))
     member: str = field(default_factory=lambda: public_id("user", new_id()))
     invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
+    app: str = field(default_factory=lambda: public_id("client", new_id()))
+    grant: str = field(default_factory=lambda: public_id("grant", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -92,7 +99,7 @@ class Things:
 
     def of_organization(self) -> set[str]:
         """What is not of one environment alone."""
-        return {self.organization, self.member, self.invitation, self.browser}
+        return {self.organization, self.member, self.invitation, self.browser, self.app}
 
     @classmethod
     def missing(cls) -> "Things":
@@ -111,7 +118,7 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
-    """The organisation of a key, a new member of it and a new invitation to it."""
+    """The organisation of a key, a new member of it, a new invitation to it and a new app of it, which the member allows something."""
     id_ = (await served.call("GET", "/api/organizations", key=key)).json()["organizations"][0]["id"]
     async with served.database.read() as connection:
         found = await get_organization(connection, parse_public_id("org", id_) or "")
@@ -120,7 +127,11 @@ async def team(served: Served, key: str | None = None) -> dict[str, str]:
         "POST", f"/api/organizations/{id_}/invitations", {"email": f"{new_id()}@example.com", "role": "viewer"}, key=key
     )
     assert invited.status_code == 201, invited.text
-    return {"organization": id_, "member": public_id("user", member.user_id), "invitation": invited.json()["id"]}
+    app = await Flow.app(served, member, key)
+    await app.tokens(scope="read:servers")
+    grant = (await served.call("GET", "/api/oauth/grants", key=member)).json()["grants"][0]["id"]
+    team = {"organization": id_, "member": public_id("user", member.user_id), "invitation": invited.json()["id"]}
+    return {**team, "app": app.client_id, "grant": grant}
 
 
 def has_id(row: Route) -> bool:
@@ -142,7 +153,9 @@ def path(row: Route, things: Things) -> str:
 
 
 def asked_for(row: Route) -> list[str]:
-    """What the query must hold; a member that the walks do not know must be named in QUERY_KINDS."""
+    """What the query must name of the caller's; a member that the walks do not know must be named in QUERY_KINDS."""
+    if row.scope == PUBLIC:  # there is no caller: what is asked for is a secret
+        return []
     described = DOCUMENT["paths"][row.path][row.method.lower()].get("parameters", ())
     return [part["name"] for part in described if part["in"] == "query" and part["required"]]
 
@@ -187,6 +200,8 @@ def _instance(schema: Mapping[str, Any]) -> Any:
         return schema.get("const", schema.get("enum", [None])[0])
     if schema.get("type") == "object" or "properties" in schema:
         return {field: _instance(schema["properties"][field]) for field in schema.get("required", ())}
+    if schema.get("minItems"):
+        return [_instance(schema["items"])]
     plain = {"string": "https://example.com/mcp", "integer": 1, "number": 1, "boolean": True, "array": []}
     return plain.get(schema.get("type", "object"), {})
 
@@ -206,6 +221,8 @@ async def ask(served: Served, row: Route, things: Things, key: str | Browser | N
 
 def code_of(row: Route, answer: httpx2.Response) -> str:
     found: Json = answer.json()["error"]
+    if row.door == "oauth":
+        return str(found)
     return str(found["data"]["code"] if row.door == "mcp" else found["code"])
 
 
@@ -232,10 +249,12 @@ def check_error(row: Route, answer: httpx2.Response, *, hint: bool = True) -> No
         assert read.error.code == read.error.code.lower()
         assert read.error.details["request_id"] == request_id
         assert not hint or read.error.details["hint"]
+    elif isinstance(read, OAuthErrorOut):
+        assert read.request_id == request_id and read.error == read.error.lower()
     elif isinstance(read, RpcError):
         assert read.error.data["request_id"] == request_id
     if answer.status_code == 401:
-        assert answer.headers["www-authenticate"].startswith("Bearer ")
+        assert answer.headers["www-authenticate"].startswith("Basic " if row.door == "oauth" else "Bearer ")
 
 
 def comparable(answer: httpx2.Response) -> tuple[int, dict[str, str], str]:

@@ -32,9 +32,9 @@ from tests.walks.rows import (
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # What a list of servers says nothing of.
-NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id"}
+NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id", "app_id", "grant_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
-TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id"}.intersection(parameters(row)))
+TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
 # Rows of one project or profile: which servers are in it decides who sees it.
 PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
 
@@ -232,7 +232,9 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     if wanted := without_session(row):
         assert answer.status_code == wanted
         return
-    if "/totp/" in row.path or row.path.endswith("/accept"):  # they take a code or a token, and there is none to make up
+    if "/totp/" in row.path or row.path.endswith(
+        ("/accept", "/approve", "/deny")
+    ):  # they take a code or a token, and there is none to make up
         assert answer.status_code in (401, 404, 409)
         return
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
@@ -272,6 +274,14 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "POST /api/auth/register",
         "POST /api/auth/setup",
         "POST /api/auth/verify",
+        "POST /api/cli/auth/initiate",
+        "GET /api/cli/auth/poll",
+        "POST /oauth/device_authorization",
+        "POST /oauth/introspect",
+        "POST /oauth/register",
+        "POST /oauth/revoke",
+        "POST /oauth/token",
+        "GET /.well-known/oauth-authorization-server",
         "GET /api/postman.json",
         "POST /api/auth/keys/leaked",
         "GET /.well-known/oauth-protected-resource",

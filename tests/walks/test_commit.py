@@ -18,7 +18,7 @@ REACHING = {
     "POST /api/servers/{uuid}/restart",
 }
 # Accounts tell the log of what ends a session; what they do besides is in tests/api/test_auth.py.
-ACCOUNTS = {name(row) for row in ROWS if row.tag == "Accounts"} - {"POST /api/auth/logout"}
+ACCOUNTS = {name(row) for row in ROWS if row.tag in ("Accounts", "Command line")} - {"POST /api/auth/logout"}
 WRITING = tuple(row for row in ROWS if row.method != "GET" and not row.hot and name(row) not in REACHING | ACCOUNTS)
 
 # Every change emits an event; with the trap set, each event breaks a constraint that is looked at by the COMMIT alone.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from plughub.api.admin_shapes import OrganizationCreated, OrganizationList, OrganizationOut
+from plughub.api.admin_shapes import AdminOrganizationCreated, AdminOrganizationList, AdminOrganizationOut
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.reply import Offset, PageLimit, public_or_404, reply
 from plughub.door.routes import Route
@@ -35,7 +35,7 @@ class OrganizationCreate(BaseModel):
     limits: RateLimit = Field(default_factory=RateLimit)
 
 
-class OrganizationUpdate(BaseModel):
+class AdminOrganizationUpdate(BaseModel):
     """What is not given stays; so does a number of `limits`. Null = the tier's own, for all of them or for one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -67,7 +67,7 @@ async def get_organization(connection: ReadDep, organization_id: str) -> Respons
     return reply(_shown(await service.get_organization(connection, _id(organization_id))))
 
 
-async def update_organization(caller: CallerDep, uow: UowDep, organization_id: str, body: OrganizationUpdate) -> Response:
+async def update_organization(caller: CallerDep, uow: UowDep, organization_id: str, body: AdminOrganizationUpdate) -> Response:
     """Change what an organisation may use: its keys feel it from the next request on, on every process."""
     limits: dict[str, int | None] = {}
     if "limits" in body.model_fields_set:
@@ -100,16 +100,16 @@ _PATH, _TAG = "/api/admin/organizations", "Operator"
 _ONE = _PATH + "/{organization_id}"
 _row = partial(Route, scope=OPERATOR, tag=_TAG)
 ROUTES = [
-    _row("GET", _PATH, handler=list_organizations, summary="List organisations", output=OrganizationList),
+    _row("GET", _PATH, handler=list_organizations, summary="List organisations", output=AdminOrganizationList),
     _row(
         "POST",
         _PATH,
         handler=create_organization,
         summary="Make an organisation",
         status=201,
-        output=OrganizationCreated,
+        output=AdminOrganizationCreated,
         secret=True,
     ),
-    _row("GET", _ONE, handler=get_organization, summary="Get an organisation", output=OrganizationOut),
-    _row("PATCH", _ONE, handler=update_organization, summary="Change what an organisation may use", output=OrganizationOut),
+    _row("GET", _ONE, handler=get_organization, summary="Get an organisation", output=AdminOrganizationOut),
+    _row("PATCH", _ONE, handler=update_organization, summary="Change what an organisation may use", output=AdminOrganizationOut),
 ]

@@ -77,6 +77,8 @@ BODIES: Mapping[str, Any] = {
     "POST /v1/organization/members/invite": {"email": "ada@example.com", "role": "member"},
     "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
     "DELETE /v1/organization/members/{user_id}": {"keys": "revoke"},
+    "POST /api/oauth/apps": {"name": "Portal", "redirect_uris": ["https://portal.example.com/callback"], "scopes": ["read:servers"]},
+    "PATCH /api/oauth/apps/{app_id}": {"description": "The customers' portal"},
     "POST /api/projects": {"name": "Support", "description": "What answers customers"},
     "PATCH /api/projects/{project_uuid}": {"description": "What answers customers and partners"},
     "POST /api/profiles": {"name": "Research", "description": "Reads and looks up, changes nothing"},

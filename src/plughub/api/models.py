@@ -456,6 +456,7 @@ class ResourceMetadata(BaseModel):
 
     resource: str
     resource_name: str
+    authorization_servers: list[str]
     bearer_methods_supported: list[str]
     scopes_supported: list[str]
     resource_documentation: str

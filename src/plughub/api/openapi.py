@@ -15,11 +15,12 @@ from pydantic import TypeAdapter
 
 from plughub import __version__
 from plughub.api.models import ApiError, V1Error
+from plughub.api.oauth_shapes import OAuthErrorOut
 from plughub.door.routes import AUTHENTICATED, PUBLIC, SIGNED_IN, Route
 from plughub.door.shapes import RpcError
 
 _REF = "#/components/schemas/{model}"
-_ERRORS = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError}
+_ERRORS = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 _STREAM = "text/event-stream"
 DESCRIPTION = """One place for all your MCP servers, reached by one key.
 
@@ -33,7 +34,7 @@ def build_openapi(rows: Sequence[Route]) -> dict[str, Any]:
     document = get_openapi(title="Plughub", version=__version__, openapi_version="3.1.0", description=DESCRIPTION, routes=routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (ApiError, V1Error, RpcError):
+    for model in (ApiError, V1Error, RpcError, OAuthErrorOut):
         _add_schema(schemas, model)
     # FastAPI announces its own validation answer, which the hub never sends.
     for name in ("HTTPValidationError", "ValidationError"):
@@ -134,10 +135,16 @@ def _good(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _add_schema(schemas: dict[str, Any], model: Any) -> dict[str, Any]:
     """Put the model and what it refers to under components; give the reference or the inline schema."""
     schema = TypeAdapter(model).json_schema(ref_template=_REF, mode="serialization")
-    schemas.update(schema.pop("$defs", {}))
+    for name, inner in schema.pop("$defs", {}).items():
+        _put(schemas, name, inner)
     name = schema.get("title", "")
     if schema.get("type") != "object" or not name or not hasattr(model, "model_fields"):
         return schema
     name = name.replace("[", "_").replace("]", "").replace(", ", "_")
-    schemas[name] = schema
+    _put(schemas, name, schema)
     return {"$ref": _REF.format(model=name)}
+
+
+def _put(schemas: dict[str, Any], name: str, schema: Any) -> None:
+    if schemas.setdefault(name, schema) != schema:
+        raise ValueError(f"two shapes are called {name}")

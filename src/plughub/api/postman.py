@@ -28,6 +28,7 @@ VARIABLES = (
     "key_id",
     "request_id",
     "organization_id",
+    "app_id",
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
@@ -51,6 +52,7 @@ _KEPT = {
         'pm.collectionVariables.set("more_server_uuids", more.join(" "));',
         'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
     ),
+    "POST /api/oauth/apps": ('pm.collectionVariables.set("app_id", pm.response.json().id);',),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',
@@ -71,7 +73,7 @@ _KEPT = {
 
 def for_keys(row: Route) -> bool:
     """Whether a run with a key asks for the row: what people do is for browsers, and an organisation is not made by the run."""
-    of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST")
+    of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST") or row.tag == "Command line"
     return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))
 
 

@@ -6,9 +6,12 @@ import msgspec
 
 from plughub.door.dispatch import Rendered
 from plughub.door.request import JSON, Request
-from plughub.kit.errors import Forbidden, HubError, Invalid, Unauthorized
+from plughub.kit.errors import Forbidden, HubError, Invalid, TokenRefused, Unauthorized
+from plughub.oauth.errors import OAuthError
 
 _CHALLENGE = b'Bearer realm="plughub"'
+# What is none of the authorization server's own refusals, in the words of RFC 6749 where it has some.
+_OAUTH = {429: "slow_down", 500: "server_error", 503: "temporarily_unavailable"}
 
 
 def render_api(error: HubError, request: Request) -> Rendered:
@@ -34,6 +37,21 @@ def render_v1(error: HubError, request: Request) -> Rendered:
     return Rendered(error.v1_status or error.status, msgspec.json.encode(body), _headers(error))
 
 
+def render_oauth(error: HubError, request: Request) -> Rendered:
+    """RFC 6749 section 5.2: `{"error","error_description"}`, and our own request id."""
+    code = error.code.lower() if isinstance(error, OAuthError) else _OAUTH.get(error.status, "invalid_request")
+    body = {"error": code, "error_description": _description(error.text), "request_id": request.id}
+    headers = (
+        _headers(error) if not isinstance(error, OAuthError) else [JSON, *((n.encode(), v.encode()) for n, v in error.headers.items())]
+    )
+    return Rendered(error.status, msgspec.json.encode(body), headers)
+
+
+def _description(text: str) -> str:
+    """What RFC 6749 lets a description hold: printable ASCII without quotes and backslashes."""
+    return "".join(character if " " <= character <= "~" and character not in '"\\' else "'" for character in text)
+
+
 def _details(error: HubError) -> dict[str, Any]:
     details = dict(error.details)
     if error.hint is not None:
@@ -44,7 +62,7 @@ def _details(error: HubError) -> dict[str, Any]:
 def _headers(error: HubError) -> list[tuple[bytes, bytes]]:
     headers = [JSON, *((name.encode(), value.encode()) for name, value in error.headers.items())]
     if isinstance(error, Unauthorized):
-        headers.append((b"www-authenticate", _CHALLENGE))
+        headers.append((b"www-authenticate", _CHALLENGE + (b', error="invalid_token"' if isinstance(error, TokenRefused) else b"")))
     elif isinstance(error, Forbidden) and "required_scope" in error.details:
         headers.append(
             (b"www-authenticate", _CHALLENGE + b', error="insufficient_scope", scope="%b"' % error.details["required_scope"].encode())

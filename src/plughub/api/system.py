@@ -16,8 +16,9 @@ from plughub.api.reply import reply
 from plughub.cluster.limits import Left
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
 from plughub.gateway.admission import counted
-from plughub.kit.caller import DEFAULT_SCOPES, Tier
+from plughub.kit.caller import Tier
 from plughub.kit.errors import Forbidden, Unavailable
+from plughub.oauth.resources import MCP_SCOPE
 
 # Behind a proxy of the same host every client would look like loopback.
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
@@ -109,8 +110,9 @@ def _metadata(base: str, path: str) -> Response:
         {
             "resource": f"{base}/{path}",
             "resource_name": "Plughub",
+            "authorization_servers": [base],
             "bearer_methods_supported": ["header"],
-            "scopes_supported": sorted(DEFAULT_SCOPES),
+            "scopes_supported": [MCP_SCOPE],
             "resource_documentation": f"{base}/api/openapi.json",
         }
     )

@@ -10,6 +10,9 @@ from plughub.kit.errors import Malformed, UnsupportedMediaType
 _LIMIT_BYTES = 64 * 1024
 _MAX_FIELDS = 100
 _MAX_VALUE = 1000
+# The address to come back to after a login may be that of an authorization request.
+_NEXT = "next"
+_MAX_NEXT = 8000
 _FORM = b"application/x-www-form-urlencoded"
 
 
@@ -38,6 +41,6 @@ def _fields(encoded: bytes) -> Mapping[str, str]:
     except ValueError as error:
         raise Malformed("The form cannot be read") from error
     fields = dict(pairs)
-    if any(len(value) > _MAX_VALUE or "\0" in value for value in fields.values()):
+    if any(len(value) > (_MAX_NEXT if name == _NEXT else _MAX_VALUE) or "\0" in value for name, value in fields.items()):
         raise Malformed("A field of the form cannot be read")
     return fields

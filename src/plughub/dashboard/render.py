@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HTML: Header = (b"content-type", b"text/html; charset=utf-8")
+OWN = "'self'"
 # Scripts and styles come from the hub alone, forms lead to it alone, and nobody puts a page of it into theirs.
 _POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-    b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+    "form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
 )
 PAGE_HEADERS: list[Header] = [
-    (b"content-security-policy", _POLICY),
+    (b"content-security-policy", _POLICY.format(form_action=OWN).encode()),
     # Of another site nobody learns the address, which may hold a token; with `no-referrer` a form would not say where it is from.
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -49,9 +50,12 @@ def render(template: str, **values: Any) -> bytes:
     return _environment().get_template(template).render(**values).encode()
 
 
-async def respond_page(request: Request, template: str, *, status: int = 200, cookie: str | None = None, **values: Any) -> None:
-    """Answer with a page."""
-    await request.respond(status, render(template, **values), HTML, [*PAGE_HEADERS, *_cookie(cookie)])
+async def respond_page(
+    request: Request, template: str, *, status: int = 200, cookie: str | None = None, form_action: str = OWN, **values: Any
+) -> None:
+    """Answer with a page. `form_action`: where the answer to its form may lead, which browsers hold against redirects too."""
+    policy = (b"content-security-policy", _POLICY.format(form_action=form_action).encode("latin-1"))
+    await request.respond(status, render(template, **values), HTML, [policy, *PAGE_HEADERS[1:], *_cookie(cookie)])
 
 
 async def redirect(request: Request, path: str, *, cookie: str | None = None) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -444,4 +445,127 @@ attempt = Table(
     Column("failures", Integer, nullable=False),
     _time("seen_at"),
     Index(None, "seen_at"),
+)
+
+# A client of the authorization server that was registered here: `kind` app (by an administrator, for an organisation) or dynamic (by
+# itself). Those that are known by a URL of their own have no row. `scopes` is what it may ask for; null = whatever there is.
+oauth_client = Table(
+    "oauth_client",
+    metadata,
+    _key(),
+    _text("client_id"),
+    Column("organization_id", String(36), ForeignKey("organization.id", ondelete="CASCADE"), nullable=True),
+    _text("kind"),
+    _text("name"),
+    _text("description"),
+    Column("redirect_uris", JSON, nullable=False),
+    Column("grant_types", JSON, nullable=False),
+    Column("scopes", JSON(none_as_null=True), nullable=True),
+    _text("auth_method"),
+    Column("secret_digest", LargeBinary(32), nullable=True),
+    Column("client_uri", Text, nullable=True),
+    _time("created_at"),
+    _id("created_by", nullable=True),
+    UniqueConstraint("client_id"),
+    Index(None, "organization_id"),
+    Index(None, "kind", "created_at"),
+)
+
+# What a person has allowed a client, for one organisation: every token of it is of one family, and goes with it. `client_id` is the
+# id on the wire. With `resource` (a URL) its tokens are good at one of our doors alone: `audience`, the path of it.
+oauth_grant = Table(
+    "oauth_grant",
+    metadata,
+    _key(),
+    _text("client_id"),
+    _text("client_name"),
+    _id("person_id"),
+    _id("organization_id"),
+    Column("scopes", JSON, nullable=False),
+    _flag("all_servers"),
+    Column("resource", Text, nullable=True),
+    Column("audience", Text, nullable=True),
+    _time("created_at"),
+    _time("expires_at"),
+    # Who leaves the organisation leaves no tokens behind.
+    ForeignKeyConstraint(
+        ["organization_id", "person_id"],
+        ["membership.organization_id", "membership.person_id"],
+        "fk_oauth_grant_membership",
+        ondelete="CASCADE",
+    ),
+    Index(None, "client_id"),
+    Index(None, "person_id", "organization_id"),
+    Index(None, "expires_at"),
+)
+
+# The servers of a grant with a list.
+oauth_grant_server = Table(
+    "oauth_grant_server",
+    metadata,
+    Column("grant_id", String(36), ForeignKey("oauth_grant.id", ondelete="CASCADE"), primary_key=True),
+    Column("server_id", String(36), ForeignKey("server.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "server_id"),
+)
+
+# An authorization code. One that was used stays until it has run out, so that a second use is seen. `redirect_uri` as the request named it.
+oauth_code = Table(
+    "oauth_code",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    _reference("grant_id", "oauth_grant.id", cascade=True),
+    Column("redirect_uri", Text, nullable=True),
+    Column("challenge", Text, nullable=True),
+    _time("expires_at"),
+    _time("spent_at", nullable=True),
+    Index(None, "grant_id"),
+    Index(None, "expires_at"),
+)
+
+# Access and refresh tokens. A refresh token that was used stays, so that a second use is seen.
+oauth_token = Table(
+    "oauth_token",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    _reference("grant_id", "oauth_grant.id", cascade=True),
+    _text("kind"),
+    Column("scopes", JSON, nullable=False),
+    Column("resource", Text, nullable=True),
+    Column("audience", Text, nullable=True),
+    _time("created_at"),
+    _time("expires_at"),
+    _time("spent_at", nullable=True),
+    Index(None, "grant_id"),
+    Index(None, "expires_at"),
+)
+
+# A device that waits for somebody to let it in: `kind` oauth (RFC 8628: it gets tokens of `grant_id`) or cli (it gets a key of the
+# person's). `status` pending, approved, denied or done.
+oauth_device = Table(
+    "oauth_device",
+    metadata,
+    _key(),
+    _text("kind"),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("user_digest", LargeBinary(32), nullable=False),
+    _text("client_id"),
+    Column("scopes", JSON, nullable=False),
+    Column("resource", Text, nullable=True),
+    Column("audience", Text, nullable=True),
+    _text("status"),
+    _time("created_at"),
+    _time("expires_at"),
+    _time("polled_at", nullable=True),
+    Column("interval_s", Integer, nullable=False),
+    Column("grant_id", String(36), ForeignKey("oauth_grant.id", ondelete="CASCADE"), nullable=True),
+    Column("person_id", String(36), ForeignKey("person.id", ondelete="CASCADE"), nullable=True),
+    Column("organization_id", String(36), ForeignKey("organization.id", ondelete="CASCADE"), nullable=True),
+    Column("project_id", String(36), ForeignKey("project.id", ondelete="CASCADE"), nullable=True),
+    UniqueConstraint("digest"),
+    UniqueConstraint("user_digest"),
+    Index(None, "expires_at"),
+    Index(None, "grant_id"),
+    Index(None, "person_id"),
+    Index(None, "organization_id"),
+    Index(None, "project_id"),
 )

@@ -2,13 +2,14 @@
 
 from plughub.db.audit import Actor, ActorKind
 from plughub.door.request import Request
+from plughub.kit.caller import Caller
 
 _KINDS: dict[str, ActorKind] = {"key": "key", "session": "user", "token": "token"}
 
 
-def actor_of(request: Request) -> Actor:
-    """The caller with where they are and what they ask; without a caller the address alone."""
-    caller, client = request.caller, request.scope.get("client")
+def actor_of(request: Request, caller: Caller | None = None) -> Actor:
+    """The caller with where they are and what they ask; without a caller the address alone. `caller`: of a page, which admits nobody."""
+    caller, client = caller or request.caller, request.scope.get("client")
     address = client[0] if client else None
     if caller is None:
         return Actor("anonymous", address=address, request_id=request.id)

@@ -31,7 +31,7 @@ log = structlog.get_logger("plughub.door")
 # The framework's handlers find the request here in the ASGI scope.
 SCOPE_KEY = "plughub.request"
 STOPPING = "The hub is stopping"
-_CORS_DOORS = ("/api", "/v1", "/mcp", "/sse", "/servers/", "/.well-known", "/oauth/token")
+_CORS_DOORS = ("/api", "/v1", "/mcp", "/sse", "/servers/", "/.well-known", "/oauth/token", "/oauth/register", "/oauth/revoke")
 _EXPOSED = (
     b"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
     b"X-Request-Id, Mcp-Session-Id, WWW-Authenticate"
@@ -349,4 +349,4 @@ def door_of(path: str) -> str:
         return "v1"
     if path.startswith(("/mcp", "/sse")) or (path.startswith("/servers/") and path.endswith(("/mcp", "/sse"))):
         return "mcp"
-    return "api"
+    return "oauth" if path.startswith("/oauth/") else "api"

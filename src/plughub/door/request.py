@@ -148,6 +148,11 @@ class Request:
         if kind != b"application/json" and kind.split(b";", 1)[0].strip().lower() != b"application/json":
             raise UnsupportedMediaType(content_type=kind.decode("latin-1")[:100])
 
+    def base_url(self, public_url: str) -> str:
+        """The hub's address as this client knows it, without a slash at the end."""
+        host = self.headers.get(b"host", b"localhost").decode("latin-1")
+        return public_url.rstrip("/") or f"{self.scope.get('scheme', 'http')}://{host}"
+
     def base_lines(self) -> bytes:
         """What every answer carries, as lines of headers: request id, version, limits, CORS."""
         lines = _BASE % (self.id.encode(), b"" if self.meter is None else self.meter.lines())

@@ -10,7 +10,7 @@ from plughub.kit.caller import OPERATOR, SCOPES
 PUBLIC = "public"
 AUTHENTICATED = "authenticated"
 SIGNED_IN = "session"
-Door = Literal["api", "v1", "mcp", "plain", "page"]
+Door = Literal["api", "v1", "mcp", "plain", "oauth", "page"]
 _REMEMBERED = 8192
 _MAX_REMEMBERED_BYTES = 512
 

@@ -37,6 +37,12 @@ MEMBER_UNINVITED: Final = "member.uninvited"
 # organisation from now on. `key_id` of the event is the session's.
 SESSION_ENDED: Final = "session.ended"
 SESSION_SWITCHED: Final = "session.switched"
+# What people allow clients of the authorization server; `key_id` of a grant's events is the grant's, as that of its tokens' calls is.
+GRANT_CREATED: Final = "grant.created"
+GRANT_REVOKED: Final = "grant.revoked"
+APP_CREATED: Final = "app.created"
+APP_UPDATED: Final = "app.updated"
+APP_DELETED: Final = "app.deleted"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -62,6 +68,7 @@ RESTRICTING: Final = frozenset(
         MEMBER_REMOVED,
         SESSION_ENDED,
         SESSION_SWITCHED,
+        GRANT_REVOKED,
     }
 )
 
@@ -173,6 +180,22 @@ class SessionChanged(TypedDict):
 
     session_id: str
     user_id: str
+
+
+class GrantChanged(TypedDict):
+    """`grant.created`, `.revoked`."""
+
+    client_id: str
+    client_name: str
+    user_id: str
+
+
+class AppChanged(TypedDict):
+    """`app.created`, `.updated`, `.deleted`."""
+
+    client_id: str
+    name: str
+    changed: NotRequired[list[str]]
 
 
 class ToolCalled(TypedDict):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter, Own
 from plughub.gateway.addresses import ClientAddresses
 from plughub.gateway.cookies import Cookies
+from plughub.gateway.tokens import Tokens
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, holds_secret_key, parse
 from plughub.keys.uses import KeyUses
@@ -33,6 +34,8 @@ class Arrival(Protocol):
     scope: Any
     headers: dict[bytes, bytes]
     door: str
+    route: Any
+    values: tuple[str, ...]
     caller: Caller | None
     meter: Meter | None
     lease: Lease | None
@@ -49,9 +52,12 @@ Rule = Callable[[KeyEntry, Arrival | None, str], None]
 class Admission:
     """Admits callers; holds no state of its own but the address limits."""
 
-    def __init__(self, settings: Settings, keys: KeyDirectory, cookies: Cookies, limits: Limits, clock: Clock, uses: KeyUses) -> None:
+    def __init__(
+        self, settings: Settings, keys: KeyDirectory, cookies: Cookies, tokens: Tokens, limits: Limits, clock: Clock, uses: KeyUses
+    ) -> None:
         self._keys = keys
         self._cookies = cookies
+        self._tokens = tokens
         self._note = uses.note
         self.address_of = ClientAddresses(settings.trusted_proxies).of
         self._limits = limits
@@ -80,8 +86,8 @@ class Admission:
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None and (token := self._token(arrival)) is not None:
-                caller = await self._cookies.admit(arrival, token)
+            if entry is None and (other := await self._admit_other(arrival)) is not None:
+                caller = other
             else:
                 if entry is None:
                     entry = await self._look_up(arrival)
@@ -157,6 +163,14 @@ class Admission:
         if arrival.door == "mcp" or not _NAMED.isdisjoint(arrival.headers):
             return None
         return self._cookies.find_token(arrival)
+
+    async def _admit_other(self, arrival: Arrival) -> Caller | None:
+        """Whoever comes with something else than a key: a login, or an access token. The rules of keys are not theirs."""
+        if (token := self._token(arrival)) is not None:
+            return await self._cookies.admit(arrival, token)
+        if self._tokens.carried(arrival.headers.get(b"authorization")):
+            return await self._tokens.admit(arrival)
+        return None
 
     async def _look_up(self, arrival: Arrival) -> KeyEntry:
         """The key of a header that was not seen lately: its form is proven, then its digest is looked up."""

@@ -25,6 +25,21 @@ class Browsed(Protocol):
     door: str
 
 
+class Headed(Protocol):
+    """Whatever has headers."""
+
+    headers: dict[bytes, bytes]
+
+
+def wanted_environment(arrival: Headed) -> Environment:
+    """In which environment a session or a token acts. Raises Invalid."""
+    wanted = arrival.headers.get(b"x-plughub-environment", b"live")
+    environment = _ENVIRONMENTS.get(wanted)
+    if environment is None:
+        raise Invalid("X-Plughub-Environment", "The 'X-Plughub-Environment' header must be live or test", wanted.decode("latin-1"))
+    return environment
+
+
 class Cookies:
     """Reads and writes the one cookie there is."""
 
@@ -54,11 +69,7 @@ class Cookies:
         if entry is None:
             raise SessionEnded
         self.check_origin(arrival)
-        wanted = arrival.headers.get(b"x-plughub-environment", b"live")
-        environment = _ENVIRONMENTS.get(wanted)
-        if environment is None:
-            raise Invalid("X-Plughub-Environment", "The 'X-Plughub-Environment' header must be live or test", wanted.decode("latin-1"))
-        return entry.callers[environment]
+        return entry.callers[wanted_environment(arrival)]
 
     def check_origin(self, arrival: Browsed) -> None:
         """Raise Forbidden unless the request is from a page of ours, or one that changes nothing.

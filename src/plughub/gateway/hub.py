@@ -21,6 +21,8 @@ from plughub.keys.service import Peppers
 from plughub.keys.uses import KeyUses
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.oauth.documents import Documents
+from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
@@ -59,6 +61,8 @@ class Hub:
     listening: Listening
     cookies: Cookies
     accounts: Accounts
+    digests: Digests
+    documents: Documents
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

@@ -1,14 +1,22 @@
-"""Running requests that tell something before they end, and whose streams end with the key or session they were opened with."""
+"""Running requests that tell something before they end, and whose streams end with the key, session or token they were opened with."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from plughub.db.unit_of_work import Event
-from plughub.events.catalogue import KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, SESSION_ENDED, SESSION_SWITCHED
+from plughub.events.catalogue import (
+    GRANT_REVOKED,
+    KEY_REVOKED,
+    KEY_SUSPENDED,
+    KEY_UPDATED,
+    MEMBER_REMOVED,
+    SESSION_ENDED,
+    SESSION_SWITCHED,
+)
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import HubError, KeyExpired, KeyRevoked, KeySuspended, SessionEnded, Unavailable
+from plughub.kit.errors import HubError, KeyExpired, KeyRevoked, KeySuspended, SessionEnded, TokenRefused, Unavailable
 
 # Progress is advice: a client that reads more slowly than the server reports misses some of it.
 MAX_WAITING = 256
@@ -16,6 +24,13 @@ MAX_WAITING_BYTES = 1024 * 1024
 # Credentials that ended lately: a request that was admitted before may open its stream after.
 _MAX_ENDED = 10_000
 _CHANGED = "The key was changed: open the stream again"
+# What ends a credential for good, or until somebody says otherwise, and what its streams are told.
+_ENDS: Mapping[str, Callable[[], HubError]] = {
+    KEY_REVOKED: KeyRevoked,
+    KEY_SUSPENDED: lambda: KeySuspended(reason="key_suspended"),
+    SESSION_ENDED: SessionEnded,
+    GRANT_REVOKED: TokenRefused,
+}
 
 
 class Feed:
@@ -25,10 +40,24 @@ class Feed:
     the secret it was opened with.
     """
 
-    __slots__ = ("_open", "dropped", "ended", "frames", "generation", "key_id", "resting", "stopped", "timer", "waiting_bytes", "wake")
+    __slots__ = (
+        "_open",
+        "dropped",
+        "ended",
+        "frames",
+        "generation",
+        "key_id",
+        "person_id",
+        "resting",
+        "stopped",
+        "timer",
+        "waiting_bytes",
+        "wake",
+    )
 
-    def __init__(self, key_id: str, open_feeds: "OpenStreams", *, resting: bool) -> None:
+    def __init__(self, key_id: str, open_feeds: "OpenStreams", *, resting: bool, person_id: str | None = None) -> None:
         self.key_id = key_id
+        self.person_id = person_id  # of a token
         self.resting = resting
         self.generation = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -80,13 +109,14 @@ class OpenStreams:
 
     def open(self, caller: Caller, *, resting: bool = False) -> Feed:
         """A new feed; whoever opens it closes it."""
-        feed = Feed(caller.key_id, self, resting=resting)
+        person_id = caller.user_id if caller.credential == "token" else None
+        feed = Feed(caller.key_id, self, resting=resting, person_id=person_id)
         feed.generation = caller.generation
         self._feeds.setdefault(caller.key_id, set()).add(feed)
         if (how := self._ended.get(caller.key_id)) is not None:
-            feed.stop(_error_of(how))
+            feed.stop(_ENDS[how]())
         elif caller.until is not None:
-            self._end_at(feed, caller.until, KeyRevoked() if caller.superseded else KeyExpired())
+            self._end_at(feed, caller.until, _over(caller))
         return feed
 
     def discard(self, feed: Feed) -> None:
@@ -108,29 +138,38 @@ class OpenStreams:
                     feed.stop(error)
 
     async def follow(self, events: Sequence[Event]) -> None:
-        """End the streams of keys, of secrets of keys, and of sessions that may no longer call."""
+        """End the streams of keys, of secrets of keys, of sessions and of grants that may no longer call."""
         for event in events:
-            if event.key_id is None or not event.name.startswith(("key.", "session.")):
-                continue
-            feeds = tuple(self._feeds.get(event.key_id, ()))
-            if event.name in (KEY_REVOKED, KEY_SUSPENDED, SESSION_ENDED):
-                self._end(event.key_id, feeds, event.name)
-            elif event.name == SESSION_SWITCHED:  # the session goes on, for another organisation
-                for feed in feeds:
-                    feed.stop(SessionEnded())
-            elif event.name == KEY_UPDATED:
-                self._on_updated(event.key_id, feeds, event.data)
-            if (earlier := event.data.get("earlier_secrets")) is not None:
-                for feed in feeds:
-                    if feed.generation < earlier["before"]:
-                        self._end_at(feed, earlier["until"], KeyRevoked())
+            if event.name == MEMBER_REMOVED:
+                self._stop_tokens_of(event.data["user_id"])
+            elif event.key_id is not None and event.name.startswith(("key.", "session.", "grant.")):
+                self._on_credential(event, event.key_id)
+
+    def _on_credential(self, event: Event, key_id: str) -> None:
+        feeds = tuple(self._feeds.get(key_id, ()))
+        if event.name in _ENDS:
+            self._end(key_id, feeds, event.name)
+        elif event.name == SESSION_SWITCHED:  # the session goes on, for another organisation
+            for feed in feeds:
+                feed.stop(SessionEnded())
+        elif event.name == KEY_UPDATED:
+            self._on_updated(key_id, feeds, event.data)
+        if (earlier := event.data.get("earlier_secrets")) is not None:
+            for feed in feeds:
+                if feed.generation < earlier["before"]:
+                    self._end_at(feed, earlier["until"], KeyRevoked())
 
     def _end(self, key_id: str, feeds: Sequence[Feed], how: str) -> None:
         while len(self._ended) >= _MAX_ENDED:
             del self._ended[next(iter(self._ended))]
         self._ended[key_id] = how
         for feed in feeds:
-            feed.stop(_error_of(how))
+            feed.stop(_ENDS[how]())
+
+    def _stop_tokens_of(self, person_id: str) -> None:
+        """Somebody has left an organisation, and what they allowed there went along; clients that they have elsewhere come back."""
+        for feed in [feed for feeds in self._feeds.values() for feed in feeds if feed.person_id == person_id]:
+            feed.stop(TokenRefused())
 
     def _on_updated(self, key_id: str, feeds: Sequence[Feed], data: Any) -> None:
         changed = data.get("changed", ())
@@ -153,7 +192,8 @@ class OpenStreams:
         feed.timer = loop.call_at(when, feed.stop, error)
 
 
-def _error_of(event_name: str) -> HubError:
-    if event_name == SESSION_ENDED:
-        return SessionEnded()
-    return KeyRevoked() if event_name == KEY_REVOKED else KeySuspended(reason="key_suspended")
+def _over(caller: Caller) -> HubError:
+    """What the streams of a credential are told that ends by itself."""
+    if caller.credential == "token":
+        return TokenRefused()
+    return KeyRevoked() if caller.superseded else KeyExpired()

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import Deed
-from plughub.db.tables import api_key, space
+from plughub.db.tables import api_key, oauth_grant, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import KEY_CREATED, KEY_REVOKED, KEY_SUSPENDED, KEY_UPDATED, KeyChanged
 from plughub.keys import store
@@ -19,7 +19,7 @@ from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, NUMBERS, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.crypto import keyed_digest
-from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked
+from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked, TokenRefused
 from plughub.kit.ids import new_id, parse_public_id
 from plughub.kit.pagination import Page
 
@@ -41,6 +41,14 @@ class Peppers:
     def digests(self, secret: str) -> list[bytes]:
         """The digests of a secret under every version, newest first."""
         return [keyed_digest(pepper, secret) for _, pepper in sorted(self.ring.items(), reverse=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What a caller has that a key of theirs cannot exceed, besides what `Caller` tells."""
+
+    expires_at: float | None
+    allowed_ips: tuple[str, ...] | None = None
 
 
 async def create_key(uow: UnitOfWork, caller: Caller, body: KeyCreate, peppers: Peppers) -> tuple[Key, str]:
@@ -148,7 +156,7 @@ async def update_key(uow: UnitOfWork, caller: Caller, key_id: str, body: KeyUpda
     return now_is
 
 
-def _wanted(uow: UnitOfWork, caller: Caller, maker: Row[Any] | None, body: KeyUpdate) -> dict[str, Any]:
+def _wanted(uow: UnitOfWork, caller: Caller, maker: Maker | None, body: KeyUpdate) -> dict[str, Any]:
     """The columns that the body names, judged."""
     given = body.model_fields_set
     values: dict[str, Any] = {}
@@ -254,22 +262,31 @@ async def _space_of(uow: UnitOfWork, caller: Caller, environment: str) -> str:
     return found
 
 
-async def _maker(uow: UnitOfWork, caller: Caller) -> Row[Any] | None:
-    """The row of the caller's own key; None for who has none. Raises KeyRevoked."""
+async def _maker(uow: UnitOfWork, caller: Caller) -> Maker | None:
+    """What limits a key that the caller makes: their own key, or the grant of their token; None for who has neither.
+
+    Raises KeyRevoked, TokenRefused.
+    """
+    if caller.credential == "token":
+        query = select(oauth_grant.c.expires_at).where(oauth_grant.c.id == caller.key_id)
+        ends_at: float | None = (await uow.execute(query)).scalar()
+        if ends_at is None:
+            raise TokenRefused
+        return Maker(ends_at)
     if not caller.key_id or caller.credential != "key":
         return None
     row = await store.find_key(uow.connection, caller.key_id, caller.space_id)
     if row is None or row.status != "active":
         # Revoked between its admission and this transaction.
         raise KeyRevoked
-    return row
+    return Maker(row.expires_at, None if row.allowed_ips is None else tuple(row.allowed_ips))
 
 
-def _limit_of(maker: Row[Any] | None) -> tuple[str, ...] | None:
-    return None if maker is None or maker.allowed_ips is None else tuple(maker.allowed_ips)
+def _limit_of(maker: Maker | None) -> tuple[str, ...] | None:
+    return None if maker is None else maker.allowed_ips
 
 
-def _addresses(maker: Row[Any] | None, wanted: Sequence[str] | None) -> tuple[str, ...] | None:
+def _addresses(maker: Maker | None, wanted: Sequence[str] | None) -> tuple[str, ...] | None:
     networks = None if wanted is None else read_networks(wanted)
     require_within(_limit_of(maker), networks)
     return networks
@@ -338,8 +355,8 @@ async def require_wide_caller(uow: UnitOfWork, caller: Caller, key: Key) -> None
     require_as_wide(caller, await _maker(uow, caller), key)
 
 
-def require_as_wide(caller: Caller, maker: Row[Any] | None, key: Key) -> None:
-    """Raise Forbidden when the key is wider than the caller, whose own row is `maker`."""
+def require_as_wide(caller: Caller, maker: Maker | None, key: Key) -> None:
+    """Raise Forbidden when the key is wider than the caller, of whom `maker` tells more."""
     if key.id == caller.key_id:
         return
     wider_scopes = expand_scopes(frozenset(key.scopes)) - caller.scopes

@@ -14,15 +14,18 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- KeyRevoked     410   (`/v1`: 401)
      |   +- LoginRefused   401   wrong password or code, of whatever account
      |   +- SessionEnded   401   a cookie that is none (any more)
+     |   +- TokenRefused   401   an access token that is none (any more), or is for another resource
      +- Forbidden          403
      |   +- KeySuspended   403
      |   +- NotPermitted   403   the key's server grant excludes the server
      +- NotFound           404
      |   +- ServerNotFound 404
      |   +- KeyNotFound    404
+     |   +- AppNotFound, GrantNotFound, DeviceNotFound 404
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
+     +- CodeExpired        410
      +- MethodNotAllowed   405
      +- Conflict           409
      |   +- ServerDisabled 409
@@ -184,6 +187,14 @@ class SessionEnded(Unauthorized):
     hint = "Log in again: POST /api/auth/login"
 
 
+class TokenRefused(Unauthorized):
+    """An access token that is unknown, has run out, was revoked, or was made for another resource (RFC 6750 invalid_token)."""
+
+    message = "The access token is not valid (any more)"
+    v1_message = "The access token is not valid (any more)"
+    hint = "Refresh it at /oauth/token, or ask for a new one"
+
+
 class Forbidden(HubError):
     """The caller is known and may not do this."""
 
@@ -272,6 +283,34 @@ class LinkNotFound(NotFound):
 
     message = "This link is not valid (any more)"
     hint = "Ask for a new one"
+
+
+class DeviceNotFound(NotFound):
+    """No device of that code, or none that waits for a decision."""
+
+    message = "No device waits with this code"
+    hint = "Check the code; one is good for five minutes, and once"
+
+
+class CodeExpired(HubError):
+    """A code that was good, and has run out."""
+
+    status = 410
+    code = "GONE"
+    message = "The code has run out"
+    hint = "Begin again"
+
+
+class AppNotFound(NotFound):
+    """No app of that id in the organisation."""
+
+    message = "App not found"
+
+
+class GrantNotFound(NotFound):
+    """Nothing of that id that this person allows."""
+
+    message = "Grant not found"
 
 
 class RouteNotFound(NotFound):

@@ -76,13 +76,12 @@ def error_headers(error: HubError, request: Request, public_url: str) -> list[He
 
 def challenge(error: HubError, request: Request, public_url: str) -> bytes:
     """`WWW-Authenticate` with the resource's metadata and the scope that the door needs (RFC 9728, MCP authorization)."""
-    host = request.headers.get(b"host", b"localhost").decode("latin-1")
-    base = public_url.rstrip("/") or f"{request.scope.get('scheme', 'http')}://{host}"
+    base = request.base_url(public_url)
     # Only a path that a header can hold; a segment is decoded by now, and may be anything.
     path = _PARAMETER.sub("".join(request.values), request.route.path) if request.route is not None else "/mcp"
     path = path.removesuffix("/messages")
     metadata = f"{base}/.well-known/oauth-protected-resource{path if _PLAIN.fullmatch(path) else '/mcp'}"
-    parts = [f'resource_metadata="{metadata}"', f'scope="{MCP_SCOPE}"']
+    parts = [f'resource_metadata="{metadata}"', f'scope="{error.details.get("required_scope", MCP_SCOPE)}"']
     if isinstance(error, Forbidden):
         parts.insert(0, 'error="insufficient_scope"')
     elif b"authorization" in request.headers:
