@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from plughub.api.admin_shapes import OrganizationCreated, OrganizationList, OrganizationOut
+from plughub.api.admin_shapes import OperatedOrganization, OperatedOrganizationCreated, OperatedOrganizationList
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.reply import Offset, PageLimit, public_or_404, reply
 from plughub.door.routes import Route
@@ -23,7 +23,7 @@ TierName = Literal["free", "pro", "business", "enterprise"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
 
-class OrganizationCreate(BaseModel):
+class OperatedOrganizationCreate(BaseModel):
     """`limits`: numbers in the place of the tier's, for enterprise alone."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -35,7 +35,7 @@ class OrganizationCreate(BaseModel):
     limits: RateLimit = Field(default_factory=RateLimit)
 
 
-class OrganizationUpdate(BaseModel):
+class OperatedOrganizationUpdate(BaseModel):
     """What is not given stays; so does a number of `limits`. Null = the tier's own, for all of them or for one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -51,7 +51,7 @@ async def list_organizations(connection: ReadDep, limit: PageLimit = 20, offset:
     return reply({"organizations": [_shown(found) for found in page.items], "total": page.total, "limit": limit, "offset": offset})
 
 
-async def create_organization(caller: CallerDep, uow: UowDep, hub: HubDep, body: OrganizationCreate) -> Response:
+async def create_organization(caller: CallerDep, uow: UowDep, hub: HubDep, body: OperatedOrganizationCreate) -> Response:
     """Make an organisation, and a first key in it with `admin`: whoever gets it makes all others. It is in this answer and nowhere else."""
     limits = body.limits.model_dump(exclude_unset=True)
     made = await service.create_organization(
@@ -67,7 +67,7 @@ async def get_organization(connection: ReadDep, organization_id: str) -> Respons
     return reply(_shown(await service.get_organization(connection, _id(organization_id))))
 
 
-async def update_organization(caller: CallerDep, uow: UowDep, organization_id: str, body: OrganizationUpdate) -> Response:
+async def update_organization(caller: CallerDep, uow: UowDep, organization_id: str, body: OperatedOrganizationUpdate) -> Response:
     """Change what an organisation may use: its keys feel it from the next request on, on every process."""
     limits: dict[str, int | None] = {}
     if "limits" in body.model_fields_set:
@@ -100,16 +100,16 @@ _PATH, _TAG = "/api/admin/organizations", "Operator"
 _ONE = _PATH + "/{organization_id}"
 _row = partial(Route, scope=OPERATOR, tag=_TAG)
 ROUTES = [
-    _row("GET", _PATH, handler=list_organizations, summary="List organisations", output=OrganizationList),
+    _row("GET", _PATH, handler=list_organizations, summary="List organisations", output=OperatedOrganizationList),
     _row(
         "POST",
         _PATH,
         handler=create_organization,
         summary="Make an organisation",
         status=201,
-        output=OrganizationCreated,
+        output=OperatedOrganizationCreated,
         secret=True,
     ),
-    _row("GET", _ONE, handler=get_organization, summary="Get an organisation", output=OrganizationOut),
-    _row("PATCH", _ONE, handler=update_organization, summary="Change what an organisation may use", output=OrganizationOut),
+    _row("GET", _ONE, handler=get_organization, summary="Get an organisation", output=OperatedOrganization),
+    _row("PATCH", _ONE, handler=update_organization, summary="Change what an organisation may use", output=OperatedOrganization),
 ]

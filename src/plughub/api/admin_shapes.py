@@ -13,7 +13,7 @@ class TierNumbers(Shape):
     concurrency: int
 
 
-class OrganizationOut(Shape):
+class OperatedOrganization(Shape):
     """An organisation and what it may use; `limits` are the numbers that hold, its tier's or its own."""
 
     id: str
@@ -26,16 +26,16 @@ class OrganizationOut(Shape):
     created_at: str
 
 
-class OrganizationList(Shape):
+class OperatedOrganizationList(Shape):
     """A page of organisations."""
 
-    organizations: list[OrganizationOut]
+    organizations: list[OperatedOrganization]
     total: int
     limit: int
     offset: int
 
 
-class OrganizationCreated(OrganizationOut):
+class OperatedOrganizationCreated(OperatedOrganization):
     """A new organisation; `key` is shown this once."""
 
     key: str

@@ -127,17 +127,24 @@ def _good(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if row.output is not None:
         # OpenAPI 3.1 has no schema of an event stream: one of the whole text would be taken for that of an event.
         content = {} if row.output_kind == _STREAM else {"schema": _add_schema(schemas, row.output)}
-        answer["content"] = {row.output_kind: content}
+        answer["content"] = {row.output_kind: content} | {kind: {} for kind in row.other_kinds}
     return answer
 
 
 def _add_schema(schemas: dict[str, Any], model: Any) -> dict[str, Any]:
     """Put the model and what it refers to under components; give the reference or the inline schema."""
     schema = TypeAdapter(model).json_schema(ref_template=_REF, mode="serialization")
-    schemas.update(schema.pop("$defs", {}))
+    for defined, part in schema.pop("$defs", {}).items():
+        _put(schemas, defined, part)
     name = schema.get("title", "")
     if schema.get("type") != "object" or not name or not hasattr(model, "model_fields"):
         return schema
     name = name.replace("[", "_").replace("]", "").replace(", ", "_")
-    schemas[name] = schema
+    _put(schemas, name, schema)
     return {"$ref": _REF.format(model=name)}
+
+
+def _put(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    """Raises ValueError when another model has the name: one of them would be described as the other."""
+    if schemas.setdefault(name, schema) != schema:
+        raise ValueError(f"two models are called {name}")
