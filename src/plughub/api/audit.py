@@ -277,7 +277,15 @@ _PATH = "/api/audit-logs"
 ROUTES = [
     Route("GET", _PATH, "admin", list_logs, "Who did what", "Audit", output=AuditList),
     Route(
-        "GET", _PATH + "/export", "admin", export_logs, "Export the audit", "Audit", output=AuditEntry, output_kind="application/x-ndjson"
+        "GET",
+        _PATH + "/export",
+        "admin",
+        export_logs,
+        "Export the audit",
+        "Audit",
+        output=AuditEntry,
+        output_kind="application/x-ndjson",
+        other_kinds=("text/csv",),
     ),
     Route("GET", "/api/organizations/activity", "admin", list_activity, "Activity of the organisation", "Audit", output=ActivityList),
 ]

@@ -128,7 +128,7 @@ def _good(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if row.output is not None:
         # OpenAPI 3.1 has no schema of an event stream: one of the whole text would be taken for that of an event.
         content = {} if row.output_kind == _STREAM else {"schema": _add_schema(schemas, row.output)}
-        answer["content"] = {row.output_kind: content}
+        answer["content"] = {row.output_kind: content} | {kind: {} for kind in row.other_kinds}
     return answer
 
 
@@ -146,5 +146,6 @@ def _add_schema(schemas: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def _put(schemas: dict[str, Any], name: str, schema: Any) -> None:
+    """Raises ValueError when another model has the name: one of them would be described as the other."""
     if schemas.setdefault(name, schema) != schema:
-        raise ValueError(f"two shapes are called {name}")
+        raise ValueError(f"two models are called {name}")

@@ -42,6 +42,7 @@ class Route:
     input: Any = None
     output: Any = None
     output_kind: str = "application/json"
+    other_kinds: tuple[str, ...] = ()  # that the answer may have as well
     secret: bool = field(default=False)  # the answer tells of keys: it is never stored by anybody
 
     def __post_init__(self) -> None:
