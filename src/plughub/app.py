@@ -51,6 +51,7 @@ from plughub.door.refusals import RefusalTrail
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
+from plughub.events.tail import Tail
 from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
@@ -200,7 +201,10 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
 def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring: Wiring, board: StatusBoard, lines: ServerLogs) -> Hub:
     clock = database.clock
     follower = Follower(database)
+    tail = Tail(database, follower)
+    database.listeners.append(tail.follow)
     writer = BatchingWriter(database, settings)
+    writer.on_written = tail.grown
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
@@ -218,6 +222,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         database=database,
         writer=writer,
         follower=follower,
+        tail=tail,
         sealer=secrets.sealer,
         peppers=secrets.peppers,
         keys=key_directory,
@@ -249,6 +254,8 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.uses.aclose)
     await hub.follower.start()
     stack.push_async_callback(hub.follower.aclose)
+    hub.tail.start()
+    stack.push_async_callback(hub.tail.aclose)
     hub.alarms.start()
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()

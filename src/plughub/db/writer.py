@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +50,8 @@ class BatchingWriter:
     """Collects rows in memory and writes them every `settings.event_flush_ms` in one transaction.
 
     A failed write is tried again with growing pauses for as long as the process lives, and counted in `failures`. A row that the
-    database refuses is singled out, logged whole, counted in `refused`, and does not hold up the others.
+    database refuses is singled out, logged whole, counted in `refused`, and does not hold up the others. `on_written` is told which spaces
+    have new rows.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -68,6 +69,7 @@ class BatchingWriter:
         self.failing = False  # the last attempt did not reach the disk
         self.refused = 0
         self.left_out = 0  # counted by those who give up a row when the writer is full
+        self.on_written: Callable[[Iterable[str]], None] | None = None
 
     @property
     def full(self) -> bool:
@@ -150,6 +152,8 @@ class BatchingWriter:
             else:
                 self.failing = False
                 self.written += len(rows)
+                if self.on_written is not None:
+                    self.on_written({row[0] for row in rows})
                 return
 
     async def _divide(self, rows: Sequence[ToolRow], error: RowsRefused) -> None:

@@ -6,6 +6,7 @@ from plughub.cluster.limits import Limits
 from plughub.db.engine import Database
 from plughub.db.writer import BatchingWriter
 from plughub.events.follower import Follower
+from plughub.events.tail import Tail
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.cookies import Cookies
@@ -41,6 +42,7 @@ class Hub:
     database: Database
     writer: BatchingWriter
     follower: Follower
+    tail: Tail
     sealer: Sealer
     peppers: Peppers
     keys: KeyDirectory
