@@ -10,7 +10,7 @@ that is there without waiting for it.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -37,6 +37,19 @@ _HINTS = {
 }
 
 
+class _Written:
+    """The server's own headers as lines; uvicorn makes a new list of them each second."""
+
+    headers: ClassVar[list[tuple[bytes, bytes]] | None] = None
+    lines: ClassVar[bytes] = b""
+
+
+def _written(headers: list[tuple[bytes, bytes]]) -> bytes:
+    if headers is not _Written.headers:
+        _Written.headers, _Written.lines = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    return _Written.lines
+
+
 class HeadTooLarge(ValueError):
     """The request line and the headers are over the limit."""
 
@@ -61,7 +74,7 @@ class Cycle(RequestResponseCycle):
             return
         self.response_started = True
         self.waiting_for_100_continue = False
-        head = b"".join([b"%b: %b\r\n" % pair for pair in self.default_headers]) + lines
+        head = _written(self.default_headers) + lines
         if not self.keep_alive:
             head += b"connection: close\r\n"
         content = b"" if self.scope["method"] == "HEAD" else body

@@ -5,14 +5,22 @@ from dataclasses import replace
 import pytest
 
 from plughub.cluster.limits import InProcessLimits
-from plughub.gateway.admission import counted, session_limits, space_of
-from plughub.kit.caller import SCOPES, TIERS, Caller, narrowed, tier_with
+from plughub.gateway.admission import space_of
+from plughub.kit.caller import SCOPES, TIERS, Caller, Tier, narrowed, tier_with
 from plughub.kit.errors import RateLimited
 from plughub.kit.ids import new_id
 from tests.conftest import FakeClock
 
 ORGANIZATION = new_id()
 CALLER = Caller(ORGANIZATION, "s", "live", "k", "public", SCOPES, None, TIERS["free"], operator=False, stdio_allowed=False)
+
+
+def counted(caller: Caller) -> tuple[str, Tier]:
+    return caller.counters, caller.allowance
+
+
+def session_of(person: str) -> Caller:
+    return replace(CALLER, credential="session", user_id=person)
 
 
 def test_an_organisation_counts_by_environment_and_its_counters_name_it() -> None:
@@ -31,7 +39,7 @@ def test_browser_sessions_count_by_person_whatever_the_organisation_has_used(clo
         limits.admit(*counted(CALLER)).release()
     with pytest.raises(RateLimited):
         limits.admit(*counted(CALLER))
-    ann, bob = session_limits("ann"), session_limits("bob")
+    ann, bob = counted(session_of("ann")), counted(session_of("bob"))
     assert space_of(ann[0]) is None, "nobody is told that a person has used up their hour"
     for _ in range(ann[1].burst):
         limits.admit(*ann).release()

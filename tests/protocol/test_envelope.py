@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plughub.kit.errors import HeaderMismatch, HubError, InvalidParams, Malformed, ParseError, UnsupportedVersion
-from plughub.protocol import versions
+from plughub.protocol import envelope, versions
 from plughub.protocol.envelope import (
     Notification,
     Request,
@@ -176,3 +176,27 @@ def test_any_name_is_one_header_line(name: str) -> None:
         assert value.decode() == name
     if name.isascii():
         assert decode_header(value) == name
+
+
+PIECES = [
+    *(b'"jsonrpc":"2.0"', b'"id":1', b'"id":"a"', b'"id":null', b'"id":[]', b' "id": 2 '),
+    *(b'"method":"tools/call"', b'"method":"pi\\u006eg"', b'"method":7', '"method":"\u00e9"'.encode()),
+    *(b'"params":{"name":"x","_meta":{}}', b'"params":{"a":1,"a":1}', b'"params":[]', b'"params":null'),
+    *(b'"result":{}', b'"error":{}', b'"x":1'),
+]
+
+
+def outcome(body: bytes) -> object:
+    try:
+        return classify({b"mcp-protocol-version": b"2025-11-25"}, body)
+    except HubError as error:
+        return type(error), error.text
+
+
+@given(parts=st.lists(st.sampled_from(PIECES), max_size=6), blank=st.sampled_from([b"", b" ", b"\n"]))
+def test_short_way_through_a_plain_message_says_what_the_long_way_says(parts: list[bytes], blank: bytes) -> None:
+    body = b"{" + b",".join(parts) + b"}" + blank
+    with pytest.MonkeyPatch.context() as patched:
+        short = outcome(body)
+        patched.setattr(envelope, "_plain", lambda _body: None)
+        assert short == outcome(body)

@@ -15,7 +15,6 @@ from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetada
 from plughub.api.reply import reply
 from plughub.cluster.limits import Left
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
-from plughub.gateway.admission import counted
 from plughub.kit.caller import Tier
 from plughub.kit.errors import Forbidden, Unavailable
 from plughub.oauth.resources import MCP_SCOPE
@@ -58,7 +57,7 @@ async def rate_limit(caller: CallerDep, hub: HubDep) -> Response:
     """What is left; this call counts nothing."""
     left, own = await hub.admission.left(caller), caller.key_limit
     of_key = None if own is None or left.own is None else _left(own, left.own)
-    _, tier = counted(caller)
+    tier = caller.allowance
     return reply({"tier": tier.name, **_left(tier, left), "key": of_key})
 
 

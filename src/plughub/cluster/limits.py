@@ -121,9 +121,11 @@ class InProcessMeter:
         "_reset",
         "_static",
         "_tell",
+        "_time",
         "_told",
         "_tolerance_ns",
         "_total",
+        "_turns_at",
         "in_flight",
         "streams",
         "tat_ns",
@@ -134,10 +136,12 @@ class InProcessMeter:
 
     def __init__(self, tier: Tier, clock: Clock, tell: Callable[[int, Tier], None] | None = None) -> None:
         self._clock = clock
+        self._time = clock.time
         self._tell = tell
         self._told = [-_ALARM_MINUTES] * len(ALARMS)
         self._cells = [0] * _CELLS
         self._minute = int(clock.time()) // _MINUTE_S
+        self._turns_at = (self._minute + 1) * _MINUTE_S
         self._total = 0
         self._reset = 0
         self.in_flight = 0
@@ -155,9 +159,10 @@ class InProcessMeter:
 
     def admit(self, cost: int) -> _Refusal | None:
         """Take one place and count `cost`, or say what stands against it."""
-        tier, now_s = self.tier, self._clock.time()
+        tier, now_s = self.tier, self._time()
         now_ns = int(now_s * _NS)
-        self._turn(int(now_s) // _MINUTE_S)
+        if now_s >= self._turns_at:
+            self._turn(int(now_s) // _MINUTE_S)
         tat = self.tat_ns if self.tat_ns > now_ns else now_ns
         last = tat + (cost - 1) * self._interval_ns
         if self.in_flight >= tier.concurrency or last - now_ns > self._tolerance_ns or self._total + cost > tier.hourly:
@@ -215,20 +220,16 @@ class InProcessMeter:
 
     def lines(self) -> bytes:
         """The state after this request as lines of headers, for every answer to an authenticated caller."""
-        tier, now_s = self.tier, self._clock.time()
-        self._turn(int(now_s) // _MINUTE_S)
+        tier, now_s = self.tier, self._time()
+        if now_s >= self._turns_at:
+            self._turn(int(now_s) // _MINUTE_S)
         # Never below zero: a tier that was lowered may have less room than is taken.
-        left, reset = max(0, tier.hourly - self._total), self._next_free()
-        ahead_ns = max(0, self.tat_ns - int(now_s * _NS))
-        return self._static + STATE % (
-            left,
-            reset,
-            left,
-            reset - int(now_s),
-            max(0, self._tolerance_ns + self._interval_ns - ahead_ns) // self._interval_ns,
-            -(-ahead_ns // _NS),
-            max(0, tier.concurrency - self.in_flight),
-        )
+        left, reset, ahead_ns = tier.hourly - self._total, self._reset or self._next_free(), self.tat_ns - int(now_s * _NS)
+        burst, places = self._tolerance_ns + self._interval_ns - ahead_ns, tier.concurrency - self.in_flight
+        if left < 0 or ahead_ns < 0 or burst < 0 or places < 0:
+            left, ahead_ns, places = max(0, left), max(0, ahead_ns), max(0, places)
+            burst = max(0, self._tolerance_ns + self._interval_ns - ahead_ns)
+        return self._static + STATE % (left, reset, left, reset - int(now_s), burst // self._interval_ns, -(-ahead_ns // _NS), places)
 
     @property
     def idle(self) -> bool:
@@ -245,6 +246,7 @@ class InProcessMeter:
             self._total -= self._cells[cell]
             self._cells[cell] = 0
         self._minute = minute
+        self._turns_at = (minute + 1) * _MINUTE_S
         self._reset = 0
         self._arm()
 

@@ -38,6 +38,7 @@ _EXPOSED = (
 )
 # The documents' other names of the same API.
 _V1, _V2 = b"/api/v1/", b"/api/v2/"
+_NUMBERED = (_V1, _V2)
 # Every spelling of yes that the framework takes.
 _FOLLOW = frozenset(b"follow=" + yes for yes in (b"1", b"true", b"yes", b"on", b"t", b"y"))
 # The X-API-Key header and `/api/v1` are the documents' older way; in the form of RFC 9745, deprecated since 2026.
@@ -123,17 +124,17 @@ class Dispatcher:
     async def _serve(self, request: Request) -> None:
         scope = request.scope
         path = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()
-        older = path.startswith(_V1)
-        if older or path.startswith(_V2):
+        older = False
+        if path.startswith(_NUMBERED):
+            older = path.startswith(_V1)
             path = b"/api/" + path[len(_V2) :]
             scope["raw_path"], scope["path"] = path, "/api/" + scope["path"][len(_V2) :]
-        request.door = door_of(scope["path"])
         origin = request.headers.get(b"origin")
         if origin is not None:
             request.cors = self._hosts.cors(scope["path"], origin)
         if older or (b"x-api-key" in request.headers and b"authorization" not in request.headers):
             request.cors = [*request.cors, _DEPRECATED, *([_successor(path)] if older else ())]
-        self._hosts.check(request.headers.get(b"host", b""), origin, request.door)
+        self._hosts.check(request.headers.get(b"host", b""), origin, scope["path"])
         method = scope["method"]
         if method == "OPTIONS" and origin is not None:
             await self._preflight(request)
@@ -211,6 +212,8 @@ class Dispatcher:
         request.error = error
         if request.started:  # the answer has begun: all that is left is to break it off
             return
+        if request.route is None:
+            request.door = door_of(request.scope["path"])
         rendered = self.render(error, request)
         kept = [pair for pair in request.base_headers() if pair[0] not in {name for name, _ in rendered.headers}]
         headers = [*kept, *rendered.headers, NO_STORE, (b"content-length", b"%d" % len(rendered.body))]
@@ -298,11 +301,11 @@ class HostRule:
         self._origins = {origin.lower().rstrip("/").encode() for origin in settings.allowed_origins}
         self._judged: dict[bytes, bool] = {}
 
-    def check(self, host: bytes, origin: bytes | None, door: str) -> None:
+    def check(self, host: bytes, origin: bytes | None, path: str) -> None:
         """Raise MisdirectedHost for a foreign Host, or on the MCP doors a foreign Origin."""
-        if not self._ours(host):
+        if not (self._judged.get(host) or self._ours(host)):
             raise MisdirectedHost("Host not allowed")
-        if origin is not None and door == "mcp" and origin.lower() not in self._origins and not self._ours_origin(origin):
+        if origin is not None and door_of(path) == "mcp" and origin.lower() not in self._origins and not self._ours_origin(origin):
             raise MisdirectedHost("Origin not allowed")
 
     def cors(self, path: str, origin: bytes) -> list[Header]:

@@ -14,7 +14,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, holds_secret_key, parse
 from plughub.keys.uses import KeyUses
-from plughub.kit.caller import OPERATOR, SESSION_TIER, Caller, Environment, Tier
+from plughub.kit.caller import OPERATOR, Caller, Environment
 from plughub.kit.clock import Clock
 from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
 from plughub.settings import Settings
@@ -98,29 +98,28 @@ class Admission:
         if entry is not None:
             self._note(entry.use, address)
         arrival.caller = caller
-        subject, tier = counted(caller)
+        subject, tier = caller.counters, caller.allowance
         own = None if caller.key_limit is None else _own(caller)
-        arrival.meter = self._limits.peek(subject, tier, own)
+        meter = arrival.meter = self._limits.peek(subject, tier, own)
         if scope != ANYBODY and scope not in caller.scopes:
-            if arrival.meter.stale:
+            if meter.stale:
                 await self._limits.look(subject, tier, own)
             require_scope(caller, scope)
         if cost:
             arrival.lease = self._limits.admit(subject, tier, cost, own) or await self._limits.admit_shared(subject, tier, cost, own)
-        elif arrival.meter.stale:
+        elif meter.stale:
             await self._limits.look(subject, tier, own)
         return caller
 
     def charge_at_once(self, arrival: Arrival, caller: Caller, cost: int) -> bool:
         """`charge`, if that can be told without waiting; else False, and nothing is counted."""
-        subject, tier = counted(caller)
         own = None if caller.key_limit is None else _own(caller)
-        arrival.lease = self._limits.admit(subject, tier, cost, own)
+        arrival.lease = self._limits.admit(caller.counters, caller.allowance, cost, own)
         return arrival.lease is not None
 
     async def charge(self, arrival: Arrival, caller: Caller, cost: int = 1) -> None:
         """Count a request whose cost is known only after its body (MCP: pings and notifications are free). Raises RateLimited."""
-        (subject, tier), own = counted(caller), _own(caller)
+        subject, tier, own = caller.counters, caller.allowance, _own(caller)
         arrival.lease = self._limits.admit(subject, tier, cost, own) or await self._limits.admit_shared(subject, tier, cost, own)
 
     async def charge_more(self, arrival: Arrival, caller: Caller, cost: int) -> None:
@@ -140,14 +139,13 @@ class Admission:
 
         Raises RateLimited; policy `streams` when those are all taken.
         """
-        (subject, tier), own = counted(caller), _own(caller)
+        subject, tier, own = caller.counters, caller.allowance, _own(caller)
         place = self._limits.open_stream(subject, tier, cost, own)
         arrival.lease = place or await self._limits.open_stream_shared(subject, tier, cost, own)
 
     async def left(self, caller: Caller) -> Left:
         """What is left of the caller's limits, wherever they are counted."""
-        subject, tier = counted(caller)
-        return (await self._limits.look(subject, tier, _own(caller))).left()
+        return (await self._limits.look(caller.counters, caller.allowance, _own(caller))).left()
 
     def count_address(self, arrival: Arrival) -> None:
         """Count a request without a caller against its address. Raises RateLimited."""
@@ -184,9 +182,12 @@ class Admission:
         return entry
 
     def _judge(self, entry: KeyEntry, arrival: Arrival, address: str) -> Caller:
-        for _, rule in self.rules:
-            rule(entry, arrival, address)
-        return entry.caller
+        caller = entry.caller
+        # Nearly every request comes with a key that no rule has anything to say of.
+        if not entry.plain or (caller.kind == "secret" and (b"origin" in arrival.headers or arrival.scope["query_string"])):
+            for _, rule in self.rules:
+                rule(entry, arrival, address)
+        return caller
 
     def _not_revoked(self, entry: KeyEntry, _arrival: Arrival | None, _address: str) -> None:
         if entry.status == "revoked":
@@ -266,24 +267,12 @@ def _prefix(caller: Caller) -> str:
     return f"{'pk' if caller.kind == 'public' else 'sk'}_{caller.environment}_"
 
 
-def session_limits(user_id: str) -> tuple[str, Tier]:
-    """What the browser sessions of a person count against, all of them together: the name of the counters, and the tier."""
-    return f"user:{user_id}", SESSION_TIER
-
-
 def space_of(subject: str) -> tuple[str, Environment] | None:
     """The organisation and environment that the counters of that name are of; None for those of a key or of a person."""
     organization_id, colon, rest = subject.partition(":")
     if not colon:
         return organization_id, "live"
     return (organization_id, "test") if rest == "test" else None
-
-
-def counted(caller: Caller) -> tuple[str, Tier]:
-    """The name of the counters that the caller's requests count against, and what they allow."""
-    if caller.credential == "session" and caller.user_id is not None:
-        return session_limits(caller.user_id)
-    return (caller.organization_id if caller.environment == "live" else caller.organization_id + ":test"), caller.tier
 
 
 def _own(caller: Caller) -> Own | None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from sqlalchemy import RowMapping
@@ -28,7 +28,8 @@ _DIGEST_BYTES = 32
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
     """A key as admission needs it, by one of its secrets. Status and times are judged by the reader: a revoked key is known, and refused
-    as such. `valid_until` is the end of a secret that was replaced; `addresses` is None where any will do.
+    as such. `valid_until` is the end of a secret that was replaced; `addresses` is None where any will do. `plain`: neither status,
+    nor time, nor environment, nor address can stand against it.
     """
 
     key_id: str
@@ -38,6 +39,12 @@ class KeyEntry:
     valid_until: float | None
     addresses: AddressList | None
     use: Use
+    plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        caller = self.caller
+        plain = self.status == "active" and caller.until is None and caller.environment == "live" and self.addresses is None
+        object.__setattr__(self, "plain", plain)
 
 
 class KeyDirectory:

@@ -1,7 +1,7 @@
 """Who is calling, what they may do, and how much of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -110,6 +110,17 @@ class Caller:
     until: float | None = None
     superseded: bool = False
     key_limit: Tier | None = None
+    # Of them: the name of the counters that its requests count against, and what these allow. Made once, for every request asks.
+    counters: str = field(init=False)
+    allowance: Tier = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.credential == "session" and self.user_id is not None:
+            counters, allowance = session_counters(self.user_id), SESSION_TIER
+        else:
+            counters, allowance = self.organization_id if self.environment == "live" else self.organization_id + ":test", self.tier
+        object.__setattr__(self, "counters", counters)
+        object.__setattr__(self, "allowance", allowance)
 
     def require(self, scope: str) -> None:
         """Raise Forbidden naming the scope that is missing."""
@@ -119,6 +130,11 @@ class Caller:
     def granted(self, server_id: str) -> bool:
         """Whether the server grant includes this server."""
         return self.servers is None or server_id in self.servers
+
+
+def session_counters(user_id: str) -> str:
+    """The name of what the browser sessions of a person count against, all of them together."""
+    return f"user:{user_id}"
 
 
 def expand_scopes(scopes: frozenset[str]) -> frozenset[str]:

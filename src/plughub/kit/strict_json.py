@@ -91,7 +91,7 @@ def members(body: bytes) -> dict[str, bytes]:
     found = {name: bytes(value) for name, value in decoded.items()}
     size = len(body)
     # Keys and values as they stand, two quotes and a colon a key, commas between, two braces: shorter is impossible.
-    least = sum(map(len, found)) + sum(map(len, found.values())) + 4 * count + 1
+    least = len("".join(found)) + sum(map(len, found.values())) + 4 * count + 1
     if size != least and count and (size != least + 2 * count - 1 or bytes(body) != _spaced(found)):
         _check_unique(bytes(body), found)
     return found

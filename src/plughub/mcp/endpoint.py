@@ -24,7 +24,7 @@ from plughub.mcp.profile import OneProfile
 from plughub.mcp.render import error_headers, error_object, http_status
 from plughub.mcp.running import cancellable, method_of, require_event_stream, tell
 from plughub.mcp.sessions import SESSION_ID, Session, Sessions, Stream
-from plughub.mcp.views import ONE_PROFILE_PATH, ONE_SERVER_PATH, OneServer, View, one_server
+from plughub.mcp.views import ONE_PROFILE_PATH, ONE_SERVER_PATH, OneServer, View, known_server, one_server
 from plughub.protocol import versions
 from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import check_modern, classify, error_frame
@@ -49,7 +49,7 @@ class McpDoor:
 
     async def one_server(self, request: Request) -> None:
         """POST /servers/{uuid}/mcp"""
-        await self._handle(request, await self._server(request))
+        await self._handle(request, known_server(self._hub, request) or await self._server(request))
 
     async def listen_to_everything(self, request: Request) -> None:
         """GET /mcp"""
@@ -98,38 +98,37 @@ class McpDoor:
         session_id = None if modern else request.headers.get(SESSION_ID)
         session = None if session_id is None else self._sessions.get(request.known_caller(), session_id, view.door)
         if isinstance(message, Message):
-            await self._ask(request, view, message, session)
+            outlet = Outlet(request, self._hub.streams)
+            talk = Conversation(request, message, outlet, self._sessions, session)
+            try:
+                await self._answer(request, view, talk, outlet)
+            finally:
+                talk.close()
+                outlet.close()
             return
         if session is not None:
             tell(session, message)
         await request.respond(202, b"")
 
-    async def _ask(self, request: Request, view: View, message: Message, session: Session | None) -> None:
-        outlet = Outlet(request, self._hub.streams)
-        talk = Conversation(request, message, outlet, self._sessions, session)
-        try:
-            frame, extra = await self._answer(request, view, talk, outlet)
-            if outlet.open:
-                await outlet.end(talk.last(frame))
-            elif talk.status == 200 and talk.prefers_stream():
-                await request.respond_events(talk.streamed(frame), extra)
-            else:
-                await request.respond(talk.status, frame, extra=extra)
-        finally:
-            talk.close()
-            outlet.close()
-
-    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> tuple[bytes, list[Header] | None]:
-        """Frame and headers of the answer; its status is the conversation's."""
-        message = talk.message
+    async def _answer(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> None:
         try:
             frame = await self._run(request, view, talk, outlet)
+            extra = None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
         except HubError as error:
-            request.error = error
-            talk.status = http_status(error, modern=message.modern)
-            extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
-            return error_frame(message.id, error_object(error, request.id)), extra
-        return frame, None if talk.opened is None else [(SESSION_ID, talk.opened.id.encode())]
+            frame, extra = self._refused(error, request, talk)
+        if outlet.open:
+            await outlet.end(talk.last(frame))
+        elif talk.session is not None and talk.status == 200 and talk.prefers_stream():
+            await request.respond_events(talk.streamed(frame), extra)
+        else:
+            await request.respond(talk.status, frame, extra=extra)
+
+    def _refused(self, error: HubError, request: Request, talk: Conversation) -> tuple[bytes, list[Header]]:
+        """Frame and headers of an answer that says what went wrong."""
+        request.error = error
+        talk.status = http_status(error, modern=talk.message.modern)
+        extra = [NO_STORE, *error_headers(error, request, self._hub.settings.public_url)]
+        return error_frame(talk.message.id, error_object(error, request.id)), extra
 
     async def _run(self, request: Request, view: View, talk: Conversation, outlet: Outlet) -> bytes:
         message = talk.message

@@ -13,7 +13,6 @@ from plughub.mcp.methods import FORWARD, METHODS, Method
 from plughub.mcp.sessions import Session
 from plughub.mcp.views import View
 from plughub.protocol.envelope import Notification
-from plughub.protocol.envelope import Request as Message
 from plughub.protocol.envelope import Response as Reply
 from plughub.upstream.target import Answer
 
@@ -28,10 +27,12 @@ def method_of(request: Request, view: View, talk: Conversation) -> Method:
     """The method of the message; its scope is the caller's. Raises MethodNotFound, Forbidden."""
     message = talk.message
     request.rpc = message.method
-    method = _find(view, message)
-    request.needed = method.scope
-    if method.scope != AUTHENTICATED:
-        talk.caller.require(method.scope)
+    method = METHODS.get(message.method, FORWARD)
+    if (method.era is not None and (method.era == "modern") != message.modern) or (method is FORWARD and not view.forwards(message.method)):
+        raise MethodNotFound(f"Method not found: {message.method[:100]}")
+    scope = request.needed = method.scope
+    if scope != AUTHENTICATED and scope not in talk.caller.scopes:
+        talk.caller.require(scope)
     return method
 
 
@@ -42,13 +43,6 @@ async def admitted(hub: Hub, request: Request, view: View, talk: Conversation) -
         raise MethodNotFound(f"Method not found: {talk.message.method[:100]}")
     if method.cost:
         await hub.admission.charge(request, talk.caller, method.cost)
-    return method
-
-
-def _find(view: View, message: Message) -> Method:
-    method = METHODS.get(message.method, FORWARD)
-    if (method.era is not None and (method.era == "modern") != message.modern) or (method is FORWARD and not view.forwards(message.method)):
-        raise MethodNotFound(f"Method not found: {message.method[:100]}")
     return method
 
 

@@ -1,6 +1,6 @@
 """What an MCP client can be connected to, as the methods see it; and one server."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import cache
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class View(Protocol):
     def forwards(self, method: str) -> bool:
         """Whether it has an answer to that method."""
 
-    async def ask(self, talk: Conversation) -> Exchanged:
+    def ask(self, talk: Conversation) -> Awaitable[Exchanged]:
         """The answer of whoever has it."""
 
     async def server_ids(self, caller: Caller) -> Iterable[str]:
@@ -105,18 +105,33 @@ class OneServer:
         """Every method is the server's to judge."""
         return not method.startswith("notifications/")
 
-    async def ask(self, talk: Conversation) -> Exchanged:
+    def ask(self, talk: Conversation) -> Awaitable[Exchanged]:
         """The server's answer, cursor and all; an unknown name is the server's to judge."""
         message = talk.message
-        params: dict[str, RawJson] = {key: value for key, value in message.params.items() if key != "_meta"}
+        params: dict[str, RawJson] = message.params
+        if "_meta" in params:
+            params = {key: value for key, value in params.items() if key != "_meta"}
         name = name_in(talk) if message.method in NAME_MEMBER else None
         call = call_of(self.hub, talk, self._target, name, params)
         if message.method == "tools/call":
-            return await run_tool(self.hub, talk, self._target, call)
+            return run_tool(self.hub, talk, self._target, call)
+        return self._ask(talk, call)
+
+    async def _ask(self, talk: Conversation, call: Call) -> Exchanged:
         done = await self.hub.exchange.exchange(talk.caller, self._target, call)
-        if message.method == "tools/list" and done.answer.result is not None and must_be_usable(self._target, done.facts):
+        if call.method == "tools/list" and done.answer.result is not None and must_be_usable(self._target, done.facts):
             done.answer.result = usable(done.answer.result)
         return done
+
+
+def known_server(hub: Hub, request: Request) -> OneServer | None:
+    """The view of the server whose id the path holds, when it is in memory; None says only that `one_server` must be asked."""
+    server_id = request.values[0]
+    target = hub.servers.find(request.known_caller(), server_id)
+    if target is None:
+        return None
+    request.server_id = server_id
+    return OneServer(hub, target)
 
 
 async def one_server(hub: Hub, request: Request, uuid: str) -> OneServer:

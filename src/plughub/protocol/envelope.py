@@ -62,6 +62,9 @@ def classify(headers: Headers, body: bytes) -> Message:
     """What the client sent. Raises ParseError, Malformed or InvalidParams."""
     utf8(body)
     check_depth(body)
+    plain = _plain(body)
+    if plain is not None:
+        return _told(headers, bytes(plain.id) or None, plain.method, members(bytes(plain.params)) if plain.params else _NO_PARAMS)
     if body[:1] == b"[":
         raise Malformed("Batches are not accepted")
     parts = members(body)
@@ -72,20 +75,54 @@ def classify(headers: Headers, body: bytes) -> Message:
         if id_ is None or not ("result" in parts or "error" in parts):
             raise Malformed("The message is neither a request nor a notification nor a response")
         return Response(id_, parts.get("result"), parts.get("error"))
-    method = text_of(raw_method, "method")
     raw_params = parts.get("params")
-    params = members(raw_params) if raw_params is not None else _NO_PARAMS
-    version = header_of(headers, b"mcp-protocol-version")
+    return _told(headers, id_, text_of(raw_method, "method"), members(raw_params) if raw_params is not None else _NO_PARAMS)
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """A request or notification as nearly every client writes it: these members, and not a blank between them."""
+
+    method: str
+    jsonrpc: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    params: msgspec.Raw = msgspec.Raw()
+
+
+_plain_message = msgspec.json.Decoder(_Plain)
+# `{"jsonrpc":"2.0","method":""}`, `"id":,` and `"params":,`
+_LEAST, _LEAST_ID, _LEAST_PARAMS = 29, 6, 10
+
+
+def _plain(body: bytes) -> _Plain | None:
+    """The body if it is that; None says nothing but that it must be read the long way.
+
+    What was found needs so many bytes at least, so a body of that length holds nothing else, and no key twice.
+    """
+    try:
+        found = _plain_message.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    size = _LEAST + len(found.method)
+    if found.id:
+        size += _LEAST_ID + len(found.id)
+    if found.params:
+        size += _LEAST_PARAMS + len(found.params)
+    return found if size == len(body) and found.jsonrpc and bytes(found.jsonrpc) == b'"2.0"' else None
+
+
+def _told(headers: Headers, id_: bytes | None, method: str, params: dict[str, bytes]) -> Request | Notification:
+    version = headers.get(b"mcp-protocol-version", b"").strip(BLANKS).decode("latin-1")
     if id_ is None:
         return Notification(method, params, version or versions.ASSUMED)
-    raw_id = id_
-    if raw_id[:1] not in b'"-0123456789' or not raw_id:
+    if id_[:1] not in b'"-0123456789' or not id_:
         raise Malformed('"id" must be a string or a number')
     raw_meta = params.get("_meta")
+    if raw_meta is None and method != "initialize" and version in versions.LEGACY:
+        return Request(id_, method, params, _NO_PARAMS, version, False)
     meta = members(raw_meta) if raw_meta is not None else _NO_PARAMS
     # A handshake begins the talk, whatever the header says; but where it says a revision that has none, that is meant.
     modern = version in versions.MODERN if method == "initialize" else _is_modern(version, meta)
-    return Request(raw_id, method, params, meta, version or versions.ASSUMED, modern)
+    return Request(id_, method, params, meta, version or versions.ASSUMED, modern)
 
 
 def _is_modern(version: str, meta: Mapping[str, bytes]) -> bool:
