@@ -128,6 +128,16 @@ async def test_a_key_is_refused_from_other_addresses_at_every_door(proxied: Serv
 
 
 @pytest.mark.requirement("keys.client-address")
+async def test_audit_tells_the_same_addresses(proxied: Served) -> None:
+    await proxied.call("POST", "/api/projects", {"name": "seen"}, headers=forwarded("203.0.113.9", "192.0.2.1"))
+    await proxied.call("POST", "/api/auth/login", {"email": "no@example.com", "password": "x" * 12}, key="", headers=forwarded("192.0.2.2"))
+    rows = (await proxied.call("GET", "/api/audit-logs")).json()["audit_logs"]
+    addresses = {row["action"]: row["address"] for row in rows}
+    assert addresses["project.created"] == "192.0.2.1"
+    assert "192.0.2.2" in addresses.values()
+
+
+@pytest.mark.requirement("keys.client-address")
 async def test_the_limit_of_addresses_counts_the_same_addresses(tmp_path: Path) -> None:
     async with serving(f"sqlite:///{tmp_path}/own.db", tmp_path, trusted_proxies="127.0.0.1", address_limit_per_minute=2) as hub:
         for _ in range(3):

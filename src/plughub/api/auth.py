@@ -32,7 +32,7 @@ class Asked:
     def __init__(self, door: DoorRequest, hub: Hub) -> None:
         self._door = door
         self._hub = hub
-        self.visit = visit_of(door, hub)
+        self.visit = visit_of(door)
 
     async def count(self, account: str | None = None) -> None:
         """Count it; the answer's limit headers speak of credentials from now on. Raises RateLimited."""

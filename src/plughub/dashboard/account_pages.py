@@ -116,19 +116,19 @@ class AccountPages:
     async def _log_in(self, request: Request, fields: Fields) -> None:
         email = fields.get("email", "")
         await count_attempt(request, self._hub, email.strip().lower())
-        login = await self._accounts.log_in(visit_of(request, self._hub), email, fields.get("password", ""), fields.get("code") or None)
+        login = await self._accounts.log_in(visit_of(request), email, fields.get("password", ""), fields.get("code") or None)
         await self._entered(request, login, fields)
 
     async def _register(self, request: Request, fields: Fields) -> None:
         await count_attempt(request, self._hub)
         name, email, password = (fields.get(field, "") for field in ("name", "email", "password"))
-        person = await self._accounts.register(visit_of(request, self._hub), name, email, password, fields.get("invitation") or None)
+        person = await self._accounts.register(visit_of(request), name, email, password, fields.get("invitation") or None)
         if person is None:
             message = f"We have written to {email.strip()}: open the link in that mail to go on."
             await respond_page(request, "message.html", title="Look into your mail", message=message, hint=None, link=None)
             return
         await count_attempt(request, self._hub, person.email)
-        await self._entered(request, await self._accounts.log_in(visit_of(request, self._hub), person.email, password), fields)
+        await self._entered(request, await self._accounts.log_in(visit_of(request), person.email, password), fields)
 
     async def _forget(self, request: Request, fields: Fields) -> None:
         email = fields.get("email", "")
@@ -141,21 +141,21 @@ class AccountPages:
 
     async def _reset(self, request: Request, fields: Fields) -> None:
         await count_attempt(request, self._hub)
-        await self._accounts.reset(visit_of(request, self._hub), fields.get("token", ""), fields.get("password", ""))
+        await self._accounts.reset(visit_of(request), fields.get("token", ""), fields.get("password", ""))
         await respond_page(
             request, "message.html", title="Password set", message="Log in with your new password.", hint=None, link="/login"
         )
 
     async def _verify(self, request: Request, fields: Fields) -> None:
         await count_attempt(request, self._hub)
-        person = await self._accounts.verify(visit_of(request, self._hub), fields.get("token", ""))
+        person = await self._accounts.verify(visit_of(request), fields.get("token", ""))
         message = f"{person.email} is confirmed."
         await respond_page(request, "message.html", title="Address confirmed", message=message, hint=None, link="/login")
 
     async def _set_up(self, request: Request, fields: Fields) -> None:
         await count_attempt(request, self._hub)
         code, name, email, password = (fields.get(field, "") for field in ("setup_code", "name", "email", "password"))
-        login = await self._accounts.set_up(visit_of(request, self._hub), code, name, email, password)
+        login = await self._accounts.set_up(visit_of(request), code, name, email, password)
         await self._entered(request, login, fields)
 
     async def _accept(self, request: Request, fields: Fields) -> None:

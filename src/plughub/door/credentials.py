@@ -8,15 +8,15 @@ from plughub.identity.attempts import WINDOW_S, AttemptsLeft
 from plughub.identity.sessions import Visit
 
 
-def visit_of(request: Request, hub: Hub) -> Visit:
+def visit_of(request: Request) -> Visit:
     """From where a request comes: behind a trusted proxy the address that it tells."""
     agent = request.headers.get(b"user-agent", b"").decode("latin-1").replace("\0", "")
-    return Visit(hub.admission.address_of(request), agent, actor_of(request))
+    return Visit(request.address, agent, actor_of(request))
 
 
 async def count_attempt(request: Request, hub: Hub, account: str | None = None) -> None:
     """Count it; the limit headers of its answer speak of attempts from now on. Raises RateLimited."""
-    left = await hub.accounts.take(visit_of(request, hub), account)
+    left = await hub.accounts.take(visit_of(request), account)
     request.limit_headers = limit_headers(left, hub.clock.time())
 
 

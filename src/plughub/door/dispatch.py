@@ -141,6 +141,7 @@ class Dispatcher:
             return
         route = self._route(request, path, method)
         if route.scope == PUBLIC:
+            request.address = self._admission.address_of(request)
             if route.cost:
                 self._admission.count_address(request)
         else:

@@ -40,6 +40,7 @@ class Request:
     """
 
     __slots__ = (
+        "address",
         "caller",
         "cors",
         "direct",
@@ -78,6 +79,7 @@ class Request:
         self.values: tuple[str, ...] = ()
         self.door = "plain"
         self.caller: Caller | None = None
+        self.address = ""  # where the client is; admission finds it out
         self.meter: Meter | None = None
         self.lease: Lease | None = None
         self.limit_headers: list[Header] | None = None

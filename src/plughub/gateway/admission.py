@@ -37,6 +37,7 @@ class Arrival(Protocol):
     route: Any
     values: tuple[str, ...]
     caller: Caller | None
+    address: str
     meter: Meter | None
     lease: Lease | None
     limit_headers: list[Header] | None
@@ -79,7 +80,7 @@ class Admission:
 
         Raises Unauthorized, KeyExpired, KeyRevoked, KeySuspended, Forbidden or RateLimited; the answer's limit headers are set either way.
         """
-        address = self.address_of(arrival)
+        address = arrival.address = self.address_of(arrival)
         try:
             if (doubled := arrival.repeated(_CREDENTIALS)) is not None:
                 # A proxy and the hub may each believe another one of them.
@@ -148,8 +149,8 @@ class Admission:
         return (await self._limits.look(caller.counters, caller.allowance, _own(caller))).left()
 
     def count_address(self, arrival: Arrival) -> None:
-        """Count a request without a caller against its address. Raises RateLimited."""
-        self._count(arrival, self.address_of(arrival))
+        """Count a request without a caller against its address, which is known. Raises RateLimited."""
+        self._count(arrival, arrival.address)
 
     def _count(self, arrival: Arrival, address: str) -> None:
         arrival.limit_headers, refusal = self._addresses.count(address)
