@@ -60,6 +60,12 @@ def pin(pid: int, cpu: int) -> None:
         os.sched_setaffinity(int(thread), {cpu})
 
 
+def unpin(pid: int) -> None:
+    """Every thread of the process, and what it starts from now on, wherever there is room."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), range(os.cpu_count() or 1))
+
+
 def start(cpu: int, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """A Python process (the interpreter's arguments; options of Popen) that runs on one CPU from its first instruction."""
     own = os.sched_getaffinity(0)
