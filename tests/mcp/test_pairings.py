@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Literal
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from tests.serving import META, MODERN, FakeMcp, Json, RawCall, Served, events_o
 
 pytestmark = pytest.mark.anyio
 EXTRA = {"x-unknown": {"deep": [1, None, "é"]}, "_meta": {"own/key": 2}}
+TASKS = "io.modelcontextprotocol/tasks"
 STREAMS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
@@ -68,6 +70,37 @@ async def test_a_request_for_input_cannot_pass_to_an_older_client(lite: Served) 
         assert error(legacy)["data"]["code"] == "UPSTREAM_ERROR"
         modern = await lite.rpc("tools/call", {"name": "echo"}, path=one(made), modern=True)
         assert modern.json()["result"] == asks
+
+
+@pytest.mark.requirement("mcp.all-methods")
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy-client", "modern-client"])
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_tasks_are_of_one_era_and_announced_to_clients_of_that_alone(
+    lite: Served, era: Literal["legacy", "modern"], modern: bool
+) -> None:
+    tasks: Json = {"tasks": {"list": {}}} if era == "legacy" else {"extensions": {TASKS: {}, "own/thing": {"x": 1}}}
+    same = modern == (era == "modern")
+    method = "server/discover" if modern else "initialize"
+    params = {} if modern else {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+    task = {"taskId": "t-1", "status": "working", "ttl": 60000, **({"resultType": "complete"} if era == "modern" else {})}
+    behind = FakeMcp(era=era, capabilities={"tools": {}, **tasks}, answers={"tasks/get": task})
+    async with upstream(lite, behind, "Tasks") as made:
+        told = (await lite.rpc(method, params, path=one(made), modern=modern)).json()["result"]["capabilities"]
+        if same:
+            assert told == {"tools": {}, **tasks}
+            assert (await lite.rpc("tasks/get", {"taskId": "t-1"}, path=one(made), modern=modern)).json()["result"] == task
+        else:
+            assert told == ({"tools": {}} if era == "legacy" else {"tools": {}, "extensions": {"own/thing": {"x": 1}}})
+
+
+async def test_result_of_a_kind_that_an_older_client_cannot_read_is_an_error(lite: Served) -> None:
+    begun = {"resultType": "task", "task": {"taskId": "t-1", "status": "working"}}
+    async with upstream(lite, FakeMcp(era="modern", results={"echo": begun})) as made:
+        legacy = await lite.rpc("tools/call", {"name": "echo"}, path=one(made))
+        assert error(legacy)["data"]["code"] == "UPSTREAM_ERROR"
+        assert (await lite.rpc("tools/call", {"name": "echo"}, path=one(made), modern=True)).json()["result"] == begun
+        rest = await lite.call("POST", f"/api/servers/{made['uuid']}/tools/echo/execute", {"parameters": {}})
+        assert (rest.status_code, rest.json()["error"]["code"]) == (502, "UPSTREAM_ERROR")
 
 
 @pytest.mark.parametrize("modern", [False, True], ids=["legacy-client", "modern-client"])

@@ -8,7 +8,7 @@ import msgspec
 
 from plughub.api.hot_body import object_field, read_body, text_field, timeout_field
 from plughub.api.models import GetPrompt, PromptResult, ReadResource, ResourceContents, Success, V1Read, V1ResourceContents
-from plughub.bridge.results import refuse_input
+from plughub.bridge.results import refuse_unread
 from plughub.door.request import Request
 from plughub.door.routes import Route
 from plughub.door.stream import unless_gone
@@ -139,7 +139,7 @@ def _parts(result: RawJson) -> dict[str, RawJson]:
         parts: dict[str, RawJson] = dict(_members.decode(result))
     except msgspec.DecodeError as error:
         raise UpstreamError("MCP server sent a result that cannot be read", executed="unknown") from error
-    refuse_input(bytes(parts.get("resultType", b"")))
+    refuse_unread(bytes(parts.get("resultType", b"")))
     return parts
 
 

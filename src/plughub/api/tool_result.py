@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from plughub.bridge.results import refuse_input
+from plughub.bridge.results import refuse_unread
 from plughub.kit.errors import UpstreamError
 from plughub.upstream.target import RawJson
 
@@ -46,7 +46,7 @@ def unwrap(raw: RawJson) -> ToolResult:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UpstreamError("MCP server sent a result that cannot be read", executed="unknown") from error
     if read.resultType:
-        refuse_input(bytes(read.resultType))
+        refuse_unread(bytes(read.resultType))
     if bytes(read.structuredContent) != b"null":
         return ToolResult(read.structuredContent, read.content, read.structuredContent, read.isError)
     return ToolResult(_single_text(read.content), read.content, None, read.isError)

@@ -45,7 +45,7 @@ def _to_modern(result: RawJson, method: str, facts: Facts) -> bytes:
 
 def _to_legacy(result: RawJson, method: str) -> bytes:
     parts: dict[str, RawJson] = dict(_members.decode(result))
-    refuse_input(bytes(parts.get("resultType", b"")))
+    refuse_unread(bytes(parts.get("resultType", b"")))
     for name in _MODERN_ONLY:
         parts.pop(name, None)
     # Until 2025-11-25 structured content, and the schema that announces it, are objects.
@@ -79,10 +79,14 @@ def error_for(error: RawJson, method: str, facts: Facts, *, modern_client: bool)
         return error
 
 
-def refuse_input(result_type: bytes) -> None:
-    """Raise UpstreamError when a modern server's raw `resultType` says that it waits for input that nobody here can be asked for."""
+def refuse_unread(result_type: bytes) -> None:
+    """Raise UpstreamError when a modern server's raw `resultType` says that this is no answer that whoever is in front can read: it waits
+    for input that nobody here can be asked for, or it is of an extension (a task, say) that was not announced here.
+    """
     if result_type == b'"input_required"':
         raise UpstreamError("The MCP server asks for input, which this door cannot pass on", executed="no")
+    if result_type not in (b"", b'"complete"'):
+        raise UpstreamError("The MCP server sent a kind of result that this door cannot pass on", executed="unknown")
 
 
 def _legacy_tool(tool: dict[str, msgspec.Raw]) -> bytes:

@@ -17,7 +17,7 @@ from plughub.mcp.render import status_of
 from plughub.mcp.views import View
 from plughub.protocol import versions
 from plughub.protocol.envelope import error_frame, object_of, response_frame, text_of
-from plughub.protocol.facts import Era, lacking
+from plughub.protocol.facts import Era, lacking, without_tasks
 from plughub.upstream.target import Facts, Notify, Question, RawJson
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -159,7 +159,7 @@ def _introduction(facts: Facts, client: Era) -> dict[str, RawJson]:
     if facts.era != client:
         for name in _OF_ONE_ERA[facts.era]:
             parts.pop(name, None)
-    parts["capabilities"] = facts.capabilities
+    parts["capabilities"] = facts.capabilities if facts.era == client else without_tasks(facts.capabilities)
     if facts.instructions is not None:
         parts["instructions"] = facts.instructions
     return parts

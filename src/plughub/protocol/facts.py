@@ -5,10 +5,13 @@ from typing import Literal
 
 import msgspec
 
+from plughub.protocol.envelope import object_of
+
 Era = Literal["legacy", "modern"]
 # A JSON value as bytes or msgspec.Raw (typed as bytes): it passes as it came.
 RawJson = bytes
 # The requests that a server may send to a client, and the capability that allows each.
+TASKS = "io.modelcontextprotocol/tasks"
 QUESTIONS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
@@ -33,6 +36,22 @@ def declared(capabilities: RawJson) -> dict[str, RawJson]:
         return {name: bytes(value) for name, value in _members.decode(capabilities).items() if bytes(value) != b"null"}
     except (msgspec.DecodeError, RecursionError):
         return {}
+
+
+def without_tasks(capabilities: RawJson) -> RawJson:
+    """The capabilities for a client of the other era: the tasks of 2025-11-25 and the extension of that name are two things, and neither
+    can be told as the other (reference `spec` 1.4).
+    """
+    if b"tasks" not in bytes(capabilities):
+        return capabilities
+    parts = declared(capabilities)
+    parts.pop("tasks", None)
+    extensions = declared(parts.get("extensions", b"{}"))
+    if extensions.pop(TASKS, None) is not None:
+        del parts["extensions"]
+        if extensions:
+            parts["extensions"] = object_of(extensions)
+    return object_of(parts)
 
 
 def lacking(capabilities: RawJson, method: str, params: RawJson) -> dict[str, object] | None:
