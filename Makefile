@@ -74,7 +74,7 @@ bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restar
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra telemetry --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra telemetry --extra semantic --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove everything that make made (not data/)
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
