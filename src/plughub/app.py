@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from plughub.api import (
     access,
     admin_organizations,
+    alerts,
     audit,
     auth,
     cli_auth,
@@ -30,6 +31,7 @@ from plughub.api import (
     server_operations,
     servers,
     system,
+    usage,
     v1_organization,
 )
 from plughub.api.framework import build_framework
@@ -162,6 +164,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *organizations.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
+        *usage.ROUTES,
+        *alerts.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
