@@ -56,6 +56,7 @@ from plughub.events.follower import Follower
 from plughub.events.tail import Tail
 from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
+from plughub.gateway.call_stats import CallStats
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
@@ -66,6 +67,7 @@ from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.tokens import Tokens
+from plughub.gateway.tracing import open_traces
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
@@ -129,6 +131,9 @@ class Application:
             self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
+            self.asgi.traces = open_traces(self.hub.settings.otlp_endpoint)
+            if self.asgi.traces is not None:
+                stack.push_async_callback(self.asgi.traces.aclose)
             await _start(self.hub, self.wiring, stack)
             self.refusals.start()
             stack.push_async_callback(self.refusals.aclose)
@@ -227,7 +232,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
-    exchange = Exchange(directory, pool, writer, clock)
+    exchange = Exchange(directory, pool, writer, clock, CallStats(settings.metrics_servers))
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
     return Hub(
@@ -296,5 +301,6 @@ def _metrics(stats: DoorStats, hub: Hub) -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(stats)
+    registry.register(hub.exchange.stats)
     registry.register(HubState(hub))
     return registry

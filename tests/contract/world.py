@@ -18,7 +18,10 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant", "alert")
+KINDS = (
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
+    "alert",
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.

@@ -26,6 +26,9 @@ PROFILE_CREATED: Final = "profile.created"
 PROFILE_UPDATED: Final = "profile.updated"
 PROFILE_DELETED: Final = "profile.deleted"
 USAGE_LIMIT_REACHED: Final = "usage.limit_reached"
+ALERT_CREATED: Final = "alert.created"
+ALERT_UPDATED: Final = "alert.updated"
+ALERT_DELETED: Final = "alert.deleted"
 ALERT_FIRED: Final = "alert.fired"
 ALERT_RESOLVED: Final = "alert.resolved"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
@@ -158,8 +161,8 @@ class LimitReached(TypedDict):
 
 
 class AlertChanged(TypedDict):
-    """`alert.fired`, `alert.resolved`: `value` was on the other side of `threshold` over the last `window` seconds. `reason`: the alert was
-    changed or removed while it was firing."""
+    """`alert.created`, `.updated`, `.deleted`, and `alert.fired`, `alert.resolved`: `value` of the last `window` seconds is on the other side
+    of `threshold`. `reason`: the alert was changed or removed while it was firing."""
 
     alert_id: str
     name: str

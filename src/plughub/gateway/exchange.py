@@ -16,6 +16,8 @@ from plughub.db.writer import BatchingWriter
 from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
 from plughub.gateway.asking import answer_of
 from plughub.gateway.call_record import MAX_TEXT, Facts, Redactors, captured, sized, text_of_error, text_of_result, with_facts
+from plughub.gateway.call_stats import CallStats
+from plughub.gateway.tracing import Leg, Trace
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import HubError, ServerDisabled, Unavailable
@@ -62,8 +64,8 @@ class Call:
     """One request of a caller, as a door has read it. `params` and `meta` are raw JSON values by key.
 
     `context` is the caller's own note, kept with the record of the call and never sent on; `told` is what the door has to say there,
-    as the text of a JSON object. The exchange sets the rest: when the server was asked (`time.perf_counter()`), and that the row of
-    the call is kept.
+    as the text of a JSON object; `trace` is the request's part in one. The exchange sets the rest: when the server was asked
+    (`time.perf_counter()`), and that the row of the call is kept.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Call:
     peer: Peer | None = None
     context: RawJson | None = None
     told: str = "{}"
+    trace: Trace | None = None
     asked_at: float = 0.0
     recorded: bool = False
 
@@ -96,11 +99,12 @@ class HeaderLines(Protocol):
 class Exchange:
     """Asks servers on behalf of callers, and keeps one row of every tool call."""
 
-    def __init__(self, servers: ServerDirectory, pool: Pool, writer: BatchingWriter, clock: Clock) -> None:
+    def __init__(self, servers: ServerDirectory, pool: Pool, writer: BatchingWriter, clock: Clock, stats: CallStats) -> None:
         self._servers = servers
         self._pool = pool
         self._writer = writer
         self._clock = clock
+        self.stats = stats
         self._redactors = Redactors()
         # The lists are had through the exchange, so whoever keeps them comes after it.
         self.header_lines: HeaderLines | None = None
@@ -119,8 +123,15 @@ class Exchange:
 
         Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable; InvalidParams for the state of a server that has none.
         """
+        return await (self._exchange(caller, target, call) if call.trace is None else self._traced(caller, target, call, call.trace))
+
+    async def _traced(self, caller: Caller, target: Target, call: Call, trace: Trace) -> Exchanged:
+        with trace.exchanging(call.method, target.server_id) as leg:
+            return await self._exchange(caller, target, call, leg)
+
+    async def _exchange(self, caller: Caller, target: Target, call: Call, leg: Leg | None = None) -> Exchanged:
         upstream = await self.connect(target, call.timeout_s)
-        meta, peer, progress = call.meta, call.peer, False
+        meta, peer, progress = call.meta if leg is None else leg.asking(call.meta), call.peer, False
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
         params = call.params if upstream.facts.era == "modern" else without_answers(call.params)
@@ -165,7 +176,7 @@ class Exchange:
             raise Unavailable("Usage records are waiting for the disk")
         began = time.perf_counter()
         try:
-            done = await self.exchange(caller, target, call)
+            done = await (self._exchange(caller, target, call) if call.trace is None else self._traced(caller, target, call, call.trace))
         except HubError as error:
             self._keep(caller, target, call, error.code, began, facts={"error": error.text[:MAX_TEXT]})
             raise
@@ -205,6 +216,8 @@ class Exchange:
         if target.capture and self._writer.waiting < _MAX_WAITING:
             facts = {**(facts or {}), **self._captured(target, arguments, result)}
         call.recorded = True
+        seconds = time.perf_counter() - began
+        self.stats.record(call.door, target.server_id, outcome, seconds, is_error=is_error)
         self._writer.record(
             (
                 caller.space_id,
@@ -216,7 +229,7 @@ class Exchange:
                 call.request_id,
                 outcome,
                 is_error,
-                int((time.perf_counter() - began) * 1e6),
+                int(seconds * 1e6),
                 call.door,
                 told if facts is None and call.context is None else with_facts(told, facts or {}, call.context),
             )

@@ -11,7 +11,7 @@ from plughub.db.audit import Deed
 from plughub.db.tables import api_key, membership, person, server
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.db.usage_tables import alert
-from plughub.events.catalogue import ALERT_RESOLVED, AlertChanged
+from plughub.events.catalogue import ALERT_CREATED, ALERT_DELETED, ALERT_RESOLVED, ALERT_UPDATED, AlertChanged
 from plughub.kit.caller import Caller
 from plughub.kit.errors import AlertNotFound, Conflict, Forbidden, Invalid
 from plughub.kit.ids import new_id, parse_public_id
@@ -20,7 +20,6 @@ from plughub.kit.pagination import Page
 Metric = Literal["calls", "error_rate", "latency_p95_ms", "limit_share", "servers_down"]
 Channel = Literal["webhook", "notification", "email"]
 MOST: Final = 100
-CREATED, UPDATED, DELETED = "alert.created", "alert.updated", "alert.deleted"
 HOUR_S = 3_600
 # Shares, which are more than 1 never.
 _SHARES = ("error_rate",)
@@ -129,7 +128,8 @@ async def create_alert(uow: UnitOfWork, caller: Caller, body: AlertCreate, *, ma
     )
     await _check(uow, caller, made, mails=mails)
     await uow.execute(insert(alert).values(**{name: getattr(made, name) for name in Alert.__slots__}))
-    uow.audit(Deed(CREATED, "alert", made.id, made.name, made.space_id, after=_audited(made)))
+    emit(uow, ALERT_CREATED, made, None)
+    uow.audit(Deed(ALERT_CREATED, "alert", made.id, made.name, made.space_id, after=_audited(made)))
     return made
 
 
@@ -151,7 +151,8 @@ async def update_alert(uow: UnitOfWork, caller: Caller, alert_id: str, body: Ale
         emit(uow, ALERT_RESOLVED, before, before.value, reason="changed")
         after = replace(after, firing=False, since_at=uow.clock.time())
     await uow.execute(update(alert).where(alert.c.id == alert_id).values(**{name: getattr(after, name) for name in Alert.__slots__}))
-    uow.audit(Deed(UPDATED, "alert", after.id, after.name, after.space_id, before=_audited(before), after=_audited(after)))
+    emit(uow, ALERT_UPDATED, after, None)
+    uow.audit(Deed(ALERT_UPDATED, "alert", after.id, after.name, after.space_id, before=_audited(before), after=_audited(after)))
     return after
 
 
@@ -161,11 +162,12 @@ async def delete_alert(uow: UnitOfWork, caller: Caller, alert_id: str) -> None:
     await uow.execute(delete(alert).where(alert.c.id == alert_id))
     if before.firing:
         emit(uow, ALERT_RESOLVED, before, before.value, reason="deleted")
-    uow.audit(Deed(DELETED, "alert", before.id, before.name, before.space_id, before=_audited(before)))
+    emit(uow, ALERT_DELETED, before, None)
+    uow.audit(Deed(ALERT_DELETED, "alert", before.id, before.name, before.space_id, before=_audited(before)))
 
 
 def emit(uow: UnitOfWork, name: str, of: Alert, value: float | None, *, reason: Literal["changed", "deleted"] | None = None) -> None:
-    """`alert.fired` or `alert.resolved` in the log, where webhooks and notifications hear of it."""
+    """An event of an alert in the log, where webhooks and notifications hear of it."""
     data: AlertChanged = {
         "alert_id": of.id,
         "name": of.name,
