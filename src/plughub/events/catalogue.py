@@ -161,8 +161,9 @@ class LimitReached(TypedDict):
 
 
 class AlertChanged(TypedDict):
-    """`alert.created`, `.updated`, `.deleted`, and `alert.fired`, `alert.resolved`: `value` of the last `window` seconds is on the other side
-    of `threshold`. `reason`: the alert was changed or removed while it was firing."""
+    """`alert.created`, `.updated`, `.deleted`; `alert.fired`, `.resolved`: `value` of the last `window` seconds is on the other side of
+    `threshold`. `reason`: the alert was changed or removed while it was firing.
+    """
 
     alert_id: str
     name: str
