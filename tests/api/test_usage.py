@@ -6,8 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
+from sqlalchemy import func, select
 
+from plughub.db.usage_tables import usage_cursor
 from plughub.gateway.call_record import MAX_CAPTURED, MAX_LOOKED_AT
 from plughub.kit.ids import parse_public_id
 from plughub.usage.rollup import roll_up
@@ -80,6 +83,15 @@ async def test_a_call_made_just_now_is_in_the_usage_of_its_key(served: Served, f
     told = (await get(served, f"/v1/api-keys/{key['id']}/usage?period=week"))["data"]
     assert (told["total_requests"], told["by_status"], told["by_day"][-1]["requests"]) == (6, {"success": 3, "error": 3}, 6)
     assert [(one["name"], one["requests"]) for one in told["by_mcp"]] == [("fake", 4)]
+
+
+@pytest.mark.requirement("usage.exact")
+async def test_the_hub_counts_by_itself(served: Served) -> None:
+    with anyio.fail_after(10):
+        while True:
+            async with served.database.read() as connection:
+                if (await connection.execute(select(func.max(usage_cursor.c.seq)))).scalar():
+                    return
 
 
 @pytest.mark.requirement("usage.list")

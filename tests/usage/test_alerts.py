@@ -1,6 +1,7 @@
 """Alerts fire once and are resolved once, whoever looks."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from plughub.db.engine import Database
 from plughub.db.tables import job, server, server_health
 from plughub.db.writer import BatchingWriter
 from plughub.events.log import list_since
+from plughub.identity.letters import prepare
 from plughub.identity.people import insert_membership, insert_person
 from plughub.identity.service import Organization
 from plughub.kit.crypto import Sealer
@@ -167,6 +169,9 @@ async def test_a_mail_goes_to_a_member_and_to_nobody_who_is_none_any_more(desk: 
     async with database.read() as connection:
         letters = (await connection.execute(select(job.c.payload).where(job.c.kind == "letter"))).all()
     assert len(letters) == 1
+    mail = await prepare(database, desk.sealer, json.loads(letters[0].payload), "https://hub.example", mails=True)
+    assert mail is not None and (mail.to, mail.subject) == ("ada@example.com", "An alert has fired")
+    assert mail.text.startswith("calls: calls of 1 or more over 300 s; it is 1 now.\n\nhttps://hub.example/")
 
 
 @pytest.mark.parametrize(

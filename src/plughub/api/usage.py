@@ -1,8 +1,9 @@
 """Usage over REST: of one key, and of everything, by server, tool or key, by minute, hour or day; as JSON or CSV."""
 
+import asyncio
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -56,43 +57,25 @@ async def read(caller: CallerDep, connection: ReadDep, hub: HubDep, request: Req
         raise Invalid("granularity", "The 'granularity' field can be minute for the periods hour and day alone", grain)
     span = span_of(wanted.period, hub.clock.time(), grain)
     usage = await read_usage(connection, caller.space_id, span, _filter(caller, wanted))
-    groups = _groups(usage, wanted.dimension, timed=grain is not None)
-    if wanted.format == "csv" or (wanted.format is None and "text/csv" in request.headers.get("accept", "")):
-        return _csv([_row(*group) for group in groups])
-    body = {
-        "usage": [_row(*group) for group in groups[wanted.offset : wanted.offset + wanted.limit]],
-        "total": len(groups),
-        "limit": wanted.limit,
-        "offset": wanted.offset,
-        **{name: getattr(wanted, name) for name in ("period", "dimension", "granularity")},
-        **figures.frame(span, usage),
-        "totals": figures.shown(usage.figures()),
-    }
-    return reply(body)
+    as_csv = wanted.format == "csv" or (wanted.format is None and "text/csv" in request.headers.get("accept", ""))
+    # Of many keys and tools it takes a while, in which others go on.
+    return await asyncio.to_thread(_answer, wanted, span, usage, as_csv=as_csv)
 
 
 async def of_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str, period: KeyPeriod = "week") -> Response:
     """What one key did: in all, by day, server, tool and outcome; its newest requests, where it was used from, and its flags."""
     key = await keys.get_key(connection, caller, public_or_404("key", key_id, KeyNotFound.message))
     now = hub.clock.time()
-    span, usage = await _usage_of_key(connection, caller, key.id, span_of(period, now))
-    totals = usage.figures()
-    by_server = figures.by_server(usage)
-    names = await figures.names_of(connection, caller.space_id, by_server)
+    span = span_of(period, now)
+    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller, key_id=key.id))
+    names = await figures.names_of(connection, caller.space_id, usage.server_ids())
     recent = await list_requests(connection, caller, RequestFilter(key_id=key.id), None, MOST_RECENT)
     flags = (await list_flags(connection, [key.id], now)).get(key.id, ())
     body = {
         "key_id": public_id("key", key.id),
         "period": period,
         **figures.frame(span, usage),
-        "totals": figures.shown(totals),
-        "by_day": [{"date": date, **figures.shown(found)} for date, found in figures.by_day(usage, span).items()],
-        "by_server": [_server(server_id, found, names) for server_id, found in by_server.items()],
-        "by_tool": [
-            {"server_uuid": server_id, "tool": tool, **figures.shown(found)}
-            for (server_id, tool), found in list(figures.by_tool(usage).items())[:MOST_TOOLS]
-        ],
-        "by_status": figures.by_class(totals.all_counts),
+        **await asyncio.to_thread(_parts, span, usage, names),
         "recent": [shown_row(event) for event in recent.rows],
         "addresses": [
             {"address": seen.address, "first_seen_at": rfc3339(seen.first_seen_at), "last_seen_at": rfc3339(seen.last_seen_at)}
@@ -115,12 +98,11 @@ async def v1_of_key(
     """What one key did, in the words of the documents."""
     key = await keys.get_key(connection, caller, public_or_404("key", key_id, KeyNotFound.message))
     now = hub.clock.time()
-    wanted = figures.span_of_dates(start_date, end_date, now) or span_of(period, now)
-    span, usage = await _usage_of_key(connection, caller, key.id, wanted)
-    totals = usage.figures()
+    span = figures.span_of_dates(start_date, end_date, now) or span_of(period, now)
+    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller, key_id=key.id))
     body = {
         "key_id": public_id("key", key.id),
-        "total_requests": totals.requests,
+        "total_requests": usage.figures().requests,
         **await _v1_parts(connection, caller, period, span, usage),
     }
     return success(body)
@@ -142,8 +124,19 @@ async def v1_read(
     return success({"requests": requests, **await _v1_parts(connection, caller, period, span, usage)})
 
 
-async def _usage_of_key(connection: AsyncConnection, caller: Caller, key_id: str, span: Span) -> tuple[Span, Usage]:
-    return span, await read_usage(connection, caller.space_id, span, UsageFilter(who=caller, key_id=key_id))
+def _parts(span: Span, usage: Usage, names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """The figures of a key: in all, by day, server, tool and outcome."""
+    totals = usage.figures()
+    return {
+        "totals": figures.shown(totals),
+        "by_day": [{"date": date, **figures.shown(found)} for date, found in figures.by_day(usage, span).items()],
+        "by_server": [_server(server_id, found, names) for server_id, found in figures.by_server(usage).items()],
+        "by_tool": [
+            {"server_uuid": server_id, "tool": tool, **figures.shown(found)}
+            for (server_id, tool), found in list(figures.by_tool(usage).items())[:MOST_TOOLS]
+        ],
+        "by_status": figures.by_class(totals.all_counts),
+    }
 
 
 async def _v1_parts(connection: AsyncConnection, caller: Caller, period: str, span: Span, usage: Usage) -> dict[str, Any]:
@@ -160,6 +153,22 @@ async def _v1_parts(connection: AsyncConnection, caller: Caller, period: str, sp
         "by_day": [{"date": date, "requests": found.requests} for date, found in figures.by_day(usage, span).items()],
         "by_status": figures.succeeded(usage.figures()),
     }
+
+
+def _answer(wanted: Wanted, span: Span, usage: Usage, *, as_csv: bool) -> Response:
+    groups = _groups(usage, wanted.dimension, timed=wanted.granularity != "none")
+    if as_csv:
+        return _csv([_row(*group) for group in groups])
+    body = {
+        "usage": [_row(*group) for group in groups[wanted.offset : wanted.offset + wanted.limit]],
+        "total": len(groups),
+        "limit": wanted.limit,
+        "offset": wanted.offset,
+        **{name: getattr(wanted, name) for name in ("period", "dimension", "granularity")},
+        **figures.frame(span, usage),
+        "totals": figures.shown(usage.figures()),
+    }
+    return reply(body)
 
 
 def _filter(caller: Caller, wanted: Wanted) -> UsageFilter:
@@ -208,7 +217,7 @@ def _row(group: _Group, found: Figures) -> dict[str, Any]:
     }
 
 
-def _server(server_id: str, found: Figures, names: dict[str, tuple[str, str]]) -> dict[str, Any]:
+def _server(server_id: str, found: Figures, names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     name, slug = names.get(server_id, (None, None))
     return {"server_uuid": server_id, "name": name, "slug": slug, **figures.shown(found)}
 

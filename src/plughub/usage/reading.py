@@ -114,6 +114,10 @@ class Usage:
         """All together."""
         return self.by(lambda _place: "").get("", Figures())
 
+    def server_ids(self) -> set[str]:
+        """Every server that was asked something."""
+        return {place.server_id for place, _, _ in self.cells} - {""}
+
     def by(self, group: Callable[[Place], Any]) -> dict[Any, Figures]:
         """The figures of each group, in order of their first cells; what `group` gives None for is left out."""
         found: dict[Any, Figures] = {}

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from fastdigest import TDigest
 
 CENTROIDS = 100
+# Merged in one go; who runs beside it waits for no more than that.
+_AT_ONCE = 256
 
 
 def merged(stored: bytes | None, durations_us: Sequence[int]) -> bytes | None:
@@ -28,7 +30,8 @@ def _merge(stored: Sequence[bytes], durations_us: Sequence[int]) -> "TDigest":
     # Loaded by the first call that is counted: an idle hub does without it.
     from fastdigest import TDigest, merge_all
 
-    digests = [TDigest.from_bytes(one) for one in stored]
-    if durations_us:
-        digests.append(TDigest.from_values(durations_us, max_centroids=CENTROIDS))
-    return digests[0] if len(digests) == 1 else merge_all(digests, max_centroids=CENTROIDS)
+    digests = [TDigest.from_values(durations_us, max_centroids=CENTROIDS)] if durations_us else []
+    for begin in range(0, len(stored), _AT_ONCE):
+        digests += [TDigest.from_bytes(one) for one in stored[begin : begin + _AT_ONCE]]
+        digests = digests if len(digests) == 1 else [merge_all(digests, max_centroids=CENTROIDS)]
+    return digests[0]
