@@ -103,6 +103,21 @@ async def test_random_calls_come_to_what_plain_python_counts_wherever_the_counti
     await check(database, space, live + later, clock.now)
 
 
+@pytest.mark.requirement("usage.as-of-now")
+async def test_an_answer_that_cannot_count_all_says_up_to_when_it_did(
+    database: Database, tenant: Organization, settings: Settings, clock: FakeClock
+) -> None:
+    made = random_requests(7, tenant.live_space_id, clock.now - 3000, 2990, 50)
+    await record(database, settings, made)
+    async with database.read() as connection:
+        usage = await read_usage(connection, tenant.live_space_id, span_of("hour", clock.now), UsageFilter(), tail=20)
+        assert usage.as_of == made[19].row[2]
+        same(usage.figures(), count(made[:20]))
+        await roll_up(database)
+        counted = await read_usage(connection, tenant.live_space_id, span_of("hour", clock.now), UsageFilter(), times=False)
+    assert counted.as_of is None and counted.figures().requests == 50 and counted.figures().percentiles_ms() == [None, None, None]
+
+
 @pytest.mark.requirement("usage.exact")
 async def test_two_that_count_the_same_count_it_once(
     database: Database, tenant: Organization, settings: Settings, clock: FakeClock

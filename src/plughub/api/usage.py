@@ -99,7 +99,7 @@ async def v1_of_key(
     key = await keys.get_key(connection, caller, public_or_404("key", key_id, KeyNotFound.message))
     now = hub.clock.time()
     span = figures.span_of_dates(start_date, end_date, now) or span_of(period, now)
-    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller, key_id=key.id))
+    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller, key_id=key.id), times=False)
     body = {
         "key_id": public_id("key", key.id),
         "total_requests": usage.figures().requests,
@@ -119,7 +119,7 @@ async def v1_read(
     """What the organization did in the caller's environment. Requests are limited by the hour here: `limit` is null."""
     now = hub.clock.time()
     span = figures.span_of_dates(start_date, end_date, now) or span_of(period, now)
-    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller))
+    usage = await read_usage(connection, caller.space_id, span, UsageFilter(who=caller), times=False)
     requests = {"total": usage.figures().requests, "limit": None, "percentage": None}
     return success({"requests": requests, **await _v1_parts(connection, caller, period, span, usage)})
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, null, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, space
@@ -143,11 +143,13 @@ def _span(begin: int, now: float, grain: Grain) -> Span:
     return Span(begin // length * length, (int(now) // length + 1) * length, grain)
 
 
-async def read_usage(connection: AsyncConnection, space_id: str, span: Span, wanted: UsageFilter, tail: int = TAIL) -> Usage:
-    """The cells of a space in a span: those that are counted, and what the log has beyond them."""
+async def read_usage(
+    connection: AsyncConnection, space_id: str, span: Span, wanted: UsageFilter, *, tail: int = TAIL, times: bool = True
+) -> Usage:
+    """The cells of a space in a span: those counted, and what the log has beyond them. Without `times` there are no percentiles."""
     for _ in range(_TRIES):
         cursor = await read_cursor(connection, space_id)
-        counted = await _read_cells(connection, space_id, span, wanted)
+        counted = await _read_cells(connection, space_id, span, wanted, times=times)
         # Cells change with the cursor alone: while it stands still they are what it says.
         if await read_cursor(connection, space_id) == cursor:
             break
@@ -165,9 +167,10 @@ def _beyond(rows: Sequence[LogRow], span: Span, wanted: UsageFilter) -> Mapping[
 
 
 async def _read_cells(
-    connection: AsyncConnection, space_id: str, span: Span, wanted: UsageFilter
+    connection: AsyncConnection, space_id: str, span: Span, wanted: UsageFilter, *, times: bool
 ) -> list[tuple[Place, Tally, bytes | None]]:
-    columns = [usage_cell.c[name] for name in (*Place._fields, *CLASSES, "bytes_in", "bytes_out", "digest")]
+    digest = usage_cell.c.digest if times else null().label("digest")  # a sketch is larger than all the rest of a cell
+    columns = [*(usage_cell.c[name] for name in (*Place._fields, *CLASSES, "bytes_in", "bytes_out")), digest]
     of_span = (
         usage_cell.c.space_id == space_id,
         usage_cell.c.grain == span.grain,
