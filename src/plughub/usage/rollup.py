@@ -1,5 +1,6 @@
 """Counting the log into cells, each row exactly once: the cursor moves in the transaction that writes the cells."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -69,7 +70,8 @@ async def roll_space(database: Database, space_id: str, until: int, at_once: int
         end = min(until, begin + at_once)
         if end <= begin:
             return 0
-        minutes = fold(await read_log(connection, space_id, begin, end))
+        rows = await read_log(connection, space_id, begin, end)
+    minutes = await asyncio.to_thread(fold, rows)
     async with database.unit_of_work() as uow:
         await uow.execute(_BEGIN, {"space_id": space_id})
         moved = update(usage_cursor).where(usage_cursor.c.space_id == space_id, usage_cursor.c.seq == begin).values(seq=end)

@@ -18,6 +18,11 @@ def merged(stored: bytes | None, durations_us: Sequence[int]) -> bytes | None:
     return _merge([stored] if stored is not None else [], durations_us).to_bytes()
 
 
+def together(stored: Sequence[bytes]) -> bytes | None:
+    """Several sketches as one; None of none."""
+    return _merge(stored, ()).to_bytes() if stored else None
+
+
 def percentiles(stored: Sequence[bytes], durations_us: Sequence[int], percents: Iterable[int]) -> list[float | None]:
     """Percentiles, in microseconds, of everything in the sketches and of the times by themselves; None of nothing."""
     if not stored and not durations_us:

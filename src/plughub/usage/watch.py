@@ -1,5 +1,6 @@
 """What is looked at every minute, over counts that are up to date: flags of keys, and alerts. Each is told once, whoever looks."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +16,17 @@ from plughub.identity.letters import post
 from plughub.kit.caller import TIERS
 from plughub.kit.crypto import Sealer
 from plughub.usage.alerts import HOUR_S, Alert, emit, is_member
-from plughub.usage.cells import CALL, CLASSES
+from plughub.usage.cells import CALL, CLASSES, GRAIN_S, Grain
 from plughub.usage.flags import find_flags, raise_flag
 from plughub.usage.rollup import roll_up
-from plughub.usage.sketch import percentiles
+from plughub.usage.sketch import percentiles, together
 
 # A share of fewer calls says nothing.
 LEAST_CALLS = 5
 # Longer windows are counted by hours, which are whole ones.
 _BY_MINUTES_S = 2 * HOUR_S
+# Minutes, or hours, whose sketches are read at once.
+_READ_AT_ONCE = 10
 _ALL = sum((usage_cell.c[name] for name in CLASSES[1:]), usage_cell.c.ok)
 
 
@@ -51,9 +54,7 @@ async def measure(connection: AsyncConnection, rule: Alert, now: float) -> float
     if rule.metric == "servers_down":
         return await _servers_down(connection, rule, now)
     if rule.metric == "latency_p95_ms":
-        query = select(usage_cell.c.digest).where(*_cells(rule, now), usage_cell.c.digest.is_not(None))
-        [value] = percentiles((await connection.execute(query)).scalars().all(), [], (95,))
-        return None if value is None else value / 1000
+        return await _p95_ms(connection, rule, now)
     if rule.metric == "limit_share":
         return await _limit_share(connection, rule, now)
     counted = select(func.coalesce(func.sum(_ALL), 0), func.coalesce(func.sum(usage_cell.c.ok), 0)).where(*_cells(rule, now))
@@ -63,9 +64,25 @@ async def measure(connection: AsyncConnection, rule: Alert, now: float) -> float
     return (calls - ok) / calls if calls >= LEAST_CALLS else None
 
 
+async def _p95_ms(connection: AsyncConnection, rule: Alert, now: float) -> float | None:
+    """Read piece by piece, and merged beside the loop: of many keys and tools it is much."""
+    length, kept = _READ_AT_ONCE * GRAIN_S[_grain(rule)], list[bytes]()
+    for begin in range(int(now - rule.window_s), int(now) + 1, length):
+        piece = (usage_cell.c.start >= begin, usage_cell.c.start < begin + length, usage_cell.c.digest.is_not(None))
+        found = (await connection.execute(select(usage_cell.c.digest).where(*_cells(rule, now), *piece))).scalars().all()
+        whole = await asyncio.to_thread(together, [*kept, *found])
+        kept = [] if whole is None else [whole]
+    [value] = percentiles(kept, [], (95,))
+    return None if value is None else value / 1000
+
+
+def _grain(rule: Alert) -> Grain:
+    return "minute" if rule.window_s <= _BY_MINUTES_S else "hour"
+
+
 def _cells(rule: Alert, now: float, *, calls: bool = True) -> Sequence[ColumnElement[bool]]:
-    grain = "minute" if rule.window_s <= _BY_MINUTES_S else "hour"
-    found = [usage_cell.c.space_id == rule.space_id, usage_cell.c.grain == grain, usage_cell.c.start >= now - rule.window_s]
+    of_window = (usage_cell.c.grain == _grain(rule), usage_cell.c.start >= now - rule.window_s)
+    found = [usage_cell.c.space_id == rule.space_id, *of_window]
     if calls:
         found.append(usage_cell.c.kind == CALL)
     if rule.server_id is not None:
