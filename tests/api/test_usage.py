@@ -77,6 +77,10 @@ async def test_a_call_made_just_now_is_in_the_usage_of_its_key(served: Served, f
         ]
         assert [(row["method"], row["tool"]) for row in seen["recent"]][:3] == [("DELETE", None), ("GET", None), ("POST", "refuses")]
         assert [one["address"] for one in seen["addresses"]] == ["127.0.0.1"] and seen["flags"] == [] and seen["as_of"] is None
+        listed = (await get(served, "/v1/api-keys?per_page=100"))["data"]
+        for shown in (next(one for one in listed if one["id"] == key["id"]), (await get(served, f"/v1/api-keys/{key['id']}"))["data"]):
+            counted = {"total_requests": 6, "requests_today": 6, "requests_this_week": 6, "requests_this_month": 6}
+            assert shown["usage"] == counted and shown["last_used"]
         await roll_up(served.database)
         seen = await get(served, path + "?period=week")
         assert len(seen["by_day"]) == 7

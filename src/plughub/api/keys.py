@@ -32,13 +32,16 @@ from plughub.keys.rotation import end_leaked
 from plughub.keys.rotation import rotate_key as rotate
 from plughub.keys.schemas import Description, Key, KeyCreate, KeyRotate, KeyUpdate, Leak, LeakReport, Name, Previous, ServerIds
 from plughub.keys.service import StatusFilter
+from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import KeyNotFound
 from plughub.kit.ids import public_id
 from plughub.usage.flags import Flag, list_flags
+from plughub.usage.reading import KeyRequests, count_requests
 
 # A key made through `/v1` is for calling tools: the documents give it no scopes to choose.
 V1_SCOPES = ["execute:tools", "read:servers"]
+_NOTHING = KeyRequests()
 # Numbers of flags that are times.
 _TIMES = ("first_seen_at", "known_since", "unused_since")
 
@@ -137,7 +140,8 @@ async def v1_list_keys(
     """The keys, in pages."""
     now, wanted = hub.clock.time(), None if status == "all" else status
     found = await service.list_keys(connection, caller, limit=per_page, offset=(page - 1) * per_page, status=wanted, now=now)
-    return success([v1_shown(key, now) for key in found.items], page=page, per_page=per_page, total=found.total)
+    asked = await count_requests(connection, caller, [key.id for key in found.items], now)
+    return success([v1_shown(key, now, asked[key.id]) for key in found.items], page=page, per_page=per_page, total=found.total)
 
 
 async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1KeyCreate) -> Response:
@@ -151,7 +155,7 @@ async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1Key
 
 async def v1_get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
     """One key, in any state."""
-    return success(v1_shown(await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+    return success(await _v1_counted(connection, caller, await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
 
 
 async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: V1KeyUpdate) -> Response:
@@ -159,7 +163,8 @@ async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str
     fields: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"permissions"})
     if body.permissions is not None:
         fields["servers"] = body.permissions.mcps
-    return success(v1_shown(await service.update_key(uow, caller, _id(key_id), KeyUpdate(**fields)), hub.clock.time()))
+    key = await service.update_key(uow, caller, _id(key_id), KeyUpdate(**fields))
+    return success(await _v1_counted(uow.connection, caller, key, hub.clock.time()))
 
 
 async def v1_revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
@@ -221,7 +226,11 @@ def _previous(secret: Previous | None) -> dict[str, Any] | None:
     }
 
 
-def v1_shown(key: Key, now: float) -> dict[str, Any]:
+async def _v1_counted(connection: AsyncConnection, caller: Caller, key: Key, now: float) -> dict[str, Any]:
+    return v1_shown(key, now, (await count_requests(connection, caller, [key.id], now))[key.id])
+
+
+def v1_shown(key: Key, now: float, asked: KeyRequests = _NOTHING) -> dict[str, Any]:
     """The key as `/v1` shows it."""
     servers = "*" if key.servers is None else [public_id("mcp", server_id) for server_id in key.servers]
     return {
@@ -231,8 +240,15 @@ def v1_shown(key: Key, now: float) -> dict[str, Any]:
         "prefix": key.prefix,
         "status": _status(key, now),
         "created_at": rfc3339(key.created_at),
+        "last_used": _time(key.last_used_at),
         "expires_at": _time(key.expires_at),
         "permissions": {"mcps": servers},
+        "usage": {
+            "total_requests": asked.total,
+            "requests_today": asked.today,
+            "requests_this_week": asked.week,
+            "requests_this_month": asked.month,
+        },
     }
 
 

@@ -399,6 +399,15 @@ class V1Permissions(Shape):
     mcps: Literal["*"] | list[str]
 
 
+class V1KeyRequests(Shape):
+    """How much a key asked for; days, weeks and months end today (UTC)."""
+
+    total_requests: int
+    requests_today: int
+    requests_this_week: int
+    requests_this_month: int
+
+
 class V1Key(Shape):
     """An API key in the words of the PlexMCP documents."""
 
@@ -408,8 +417,10 @@ class V1Key(Shape):
     prefix: str
     status: Literal["active", "suspended", "revoked", "expired"]
     created_at: str
+    last_used: str | None
     expires_at: str | None
     permissions: V1Permissions
+    usage: V1KeyRequests
 
 
 class V1KeyCreated(V1Key):

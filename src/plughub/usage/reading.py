@@ -1,10 +1,10 @@
 """Reading usage: what is counted, and what the log has beyond it, so that a call made just now is in the answer."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, null, or_, select
+from sqlalchemy import ColumnElement, case, func, null, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, space
@@ -14,6 +14,7 @@ from plughub.usage.cells import CALL, CLASSES, GRAIN_S, OK, Grain, LogRow, Place
 from plughub.usage.rollup import read_cursor, read_log
 from plughub.usage.sketch import percentiles
 
+T = TypeVar("T")
 Period = Literal["hour", "day", "week", "month"]
 PERCENTS = (50, 95, 99)
 # So many events beyond the cursor are counted for one answer; only while a hub counts its log for the first time are there more.
@@ -57,6 +58,16 @@ class UsageFilter:
             if value is not None:
                 found.append(usage_cell.c[name] == value)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequests:
+    """How much a key asked for: in all that is kept, today, and in the last 7 and 30 days (UTC, today included)."""
+
+    total: int = 0
+    today: int = 0
+    week: int = 0
+    month: int = 0
 
 
 @dataclass(slots=True)
@@ -147,18 +158,43 @@ async def read_usage(
     connection: AsyncConnection, space_id: str, span: Span, wanted: UsageFilter, *, tail: int = TAIL, times: bool = True
 ) -> Usage:
     """The cells of a space in a span: those counted, and what the log has beyond them. Without `times` there are no percentiles."""
-    for _ in range(_TRIES):
-        cursor = await read_cursor(connection, space_id)
-        counted = await _read_cells(connection, space_id, span, wanted, times=times)
-        # Cells change with the cursor alone: while it stands still they are what it says.
-        if await read_cursor(connection, space_id) == cursor:
-            break
+    cursor, counted = await _steady(connection, space_id, lambda: _read_cells(connection, space_id, span, wanted, times=times))
     newest = (await connection.execute(select(space.c.seq).where(space.c.id == space_id))).scalar() or 0
     until = min(newest, cursor + tail)
-    rows = await read_log(connection, space_id, cursor, until)
-    beyond = _beyond(rows, span, wanted)
+    beyond = _beyond(await read_log(connection, space_id, cursor, until), span, wanted)
     as_of = None if until == newest else await _time_of(connection, space_id, until)
     return Usage([*counted, *((place, tally, None) for place, tally in beyond.items())], as_of)
+
+
+async def count_requests(connection: AsyncConnection, who: Caller, key_ids: Sequence[str], now: float) -> dict[str, KeyRequests]:
+    """What keys of the caller's space asked for, as far as the caller may see it."""
+    today = int(now // GRAIN_S["day"]) * GRAIN_S["day"]
+    begins = (0, today, *(today - (days - 1) * GRAIN_S["day"] for days in _DAYS.values()))
+    everything = sum((usage_cell.c[name] for name in CLASSES[1:]), usage_cell.c.ok)
+    sums = [func.coalesce(func.sum(case((usage_cell.c.start >= begin, everything), else_=0)), 0) for begin in begins]
+    of_keys = (usage_cell.c.space_id == who.space_id, usage_cell.c.grain == "day", usage_cell.c.key_id.in_(key_ids))
+    query = select(usage_cell.c.key_id, *sums).where(*of_keys, *UsageFilter(who).conditions()).group_by(usage_cell.c.key_id)
+
+    async def read() -> dict[str, list[int]]:
+        return {row[0]: [int(number) for number in row[1:]] for row in await connection.execute(query)}
+
+    cursor, found = await _steady(connection, who.space_id, read)
+    rows = await read_log(connection, who.space_id, cursor, cursor + TAIL)
+    for place, tally in fold(rows).items():
+        if place.key_id in key_ids and UsageFilter(who).accepts(place):
+            so_far = found.get(place.key_id, [0] * len(begins))
+            found[place.key_id] = [n + sum(tally.counts) * (place.start >= begin) for n, begin in zip(so_far, begins, strict=True)]
+    return {key_id: KeyRequests(*found.get(key_id, (0, 0, 0, 0))) for key_id in key_ids}
+
+
+async def _steady(connection: AsyncConnection, space_id: str, read: Callable[[], Awaitable[T]]) -> tuple[int, T]:
+    """What is read of the cells, and how far they are counted: they change with the cursor alone, and it stood still meanwhile."""
+    for _ in range(_TRIES):
+        cursor = await read_cursor(connection, space_id)
+        found = await read()
+        if await read_cursor(connection, space_id) == cursor:
+            break
+    return cursor, found
 
 
 def _beyond(rows: Sequence[LogRow], span: Span, wanted: UsageFilter) -> Mapping[Place, Tally]:
