@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from plughub.api import (
     access,
     admin_organizations,
+    alerts,
     audit,
     auth,
     cli_auth,
@@ -30,6 +31,7 @@ from plughub.api import (
     server_operations,
     servers,
     system,
+    usage,
     v1_organization,
 )
 from plughub.api.framework import build_framework
@@ -54,6 +56,7 @@ from plughub.events.follower import Follower
 from plughub.events.tail import Tail
 from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
+from plughub.gateway.call_stats import CallStats
 from plughub.gateway.catalog import Catalog
 from plughub.gateway.cookies import Cookies
 from plughub.gateway.exchange import Exchange
@@ -64,10 +67,21 @@ from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.tokens import Tokens
+from plughub.gateway.tracing import open_traces
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import (
+    announce_keys,
+    letter,
+    prune_events,
+    prune_health,
+    prune_oauth,
+    prune_people,
+    prune_usage,
+    roll_up_usage,
+    watch_usage,
+)
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -117,6 +131,9 @@ class Application:
             self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
+            self.asgi.traces = open_traces(self.hub.settings.otlp_endpoint)
+            if self.asgi.traces is not None:
+                stack.push_async_callback(self.asgi.traces.aclose)
             await _start(self.hub, self.wiring, stack)
             self.refusals.start()
             stack.push_async_callback(self.refusals.aclose)
@@ -152,6 +169,8 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *organizations.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
+        *usage.ROUTES,
+        *alerts.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -213,7 +232,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
-    exchange = Exchange(directory, pool, writer, clock)
+    exchange = Exchange(directory, pool, writer, clock, CallStats(settings.metrics_servers))
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
     return Hub(
@@ -267,8 +286,9 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
+    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_usage)
+    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, roll_up_usage)}
+    handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
@@ -281,5 +301,6 @@ def _metrics(stats: DoorStats, hub: Hub) -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(stats)
+    registry.register(hub.exchange.stats)
     registry.register(HubState(hub))
     return registry

@@ -87,6 +87,13 @@ class Settings(BaseModel):
     event_retention_days: int = Field(
         30, ge=1, description="The log of requests, tool events and what was seen of servers is removed after so many days"
     )
+    metrics_servers: int = Field(0, ge=0, le=1000, description="So many servers have metrics of their own at /metrics; 0 = none")
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^$|^https?://[^\s]+$",
+        description="`http://host:4318`: spans are sent there (OTLP over HTTP), with the extra `telemetry`; empty = "
+        "OTEL_EXPORTER_OTLP_ENDPOINT, else none",
+    )
     cache_entries: int = Field(50_000, ge=100, description="Bound of each in-process cache")
     request_timeout_s: float = Field(
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"
@@ -111,6 +118,8 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     for name in Settings.model_fields:
         if (text := environ.get(PREFIX + name.upper(), "")) != "":
             values[name] = text
+    if "otlp_endpoint" not in values and (text := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")) != "":
+        values["otlp_endpoint"] = text
     values |= {name: value for name, value in given.items() if value is not None}
     try:
         return Settings(**values)

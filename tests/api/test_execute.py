@@ -286,10 +286,12 @@ def in_flight(served: Served) -> int:
 
 # --- the hot path ---
 
-# The batching writer, news of servers, uses and announcements of keys, what prunes, and on PostgreSQL the follower: on their own time.
+# The batching writer, news of servers, uses and announcements of keys, what counts and prunes, and on PostgreSQL the follower: on their
+# own time.
 BACKGROUND = re.compile(
     r"UPDATE space SET seq|UPDATE hub SET change_no|(INSERT INTO|DELETE FROM) (event|server_health|key_address)|BEGIN|SELECT space.id"
     r"|UPDATE (api_key|retired_secret) SET last_used_at|SELECT api_key.*(rotation_told|expiry_told)"
+    r"|SELECT (event.name, event.at|api_key.id, api_key.created_at|key_address)|.*\b(usage_cell|usage_cursor|key_flag|alert)\b"
     r"|SELECT .*change_no|.*\b(node|job)\b",
     re.DOTALL,
 )

@@ -17,9 +17,11 @@ LAZY_IMPORTS = {
     "src/plughub/cluster/forms.py": "a hub without Redis never loads its client, which costs memory",
     "src/plughub/cli/session.py": "`plughub --help` and a wrong option answer without loading an HTTP client",
     "src/plughub/dashboard/render.py": "Jinja2 is loaded by the first page: a hub that only keys use never needs it",
+    "src/plughub/gateway/tracing.py": "OpenTelemetry is loaded when the operator has named a collector: with its exporter it costs 15 MB",
     "src/plughub/identity/mailer.py": "the modules for mail are loaded by the first mail: most hubs have no mail server",
     "src/plughub/identity/passwords.py": "argon2 is loaded by the first password: a hub that only keys use never pays for it",
     "src/plughub/identity/second_factor.py": "pyotp is loaded by the first code of an authenticator",
+    "src/plughub/usage/sketch.py": "sketches are loaded by the first call that is counted: an idle hub does without them",
 }
 BROAD_EXCEPTS = {
     "src/plughub/door/dispatch.py": "the error middleware: whatever it is, the caller gets a 500 with a request id",

@@ -18,7 +18,10 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
+KINDS = (
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
+    "alert",
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -118,6 +121,9 @@ class World:
         if {"new_project", "new_profile", "new_slug"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
+        if "new_alert" in names:
+            made = await self.served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000})
+            known["new_alert"] = made.json()["id"]
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)

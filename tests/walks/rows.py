@@ -50,6 +50,7 @@ PATH_KINDS = {
     "invitation_id": "invitation",
     "app_id": "app",
     "grant_id": "grant",
+    "alert_id": "alert",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -75,8 +76,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
-    allows the app; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
+    allows the app, and an alert; real or not."""
 
     server: str
     key: str
@@ -90,6 +91,7 @@ class Things:
     invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
     app: str = field(default_factory=lambda: public_id("client", new_id()))
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
+    alert: str = field(default_factory=lambda: public_id("alert", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -114,7 +116,9 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+    alert = await served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000, "server": things.server}, key=key)
+    assert alert.status_code == 201, alert.text
+    return replace(things, project=project, profile=profile, slug=slug, alert=alert.json()["id"], **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:

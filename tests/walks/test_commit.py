@@ -66,7 +66,8 @@ def without_status(page: Json) -> Json:
         for moving in ("last_used_at", "last_used_ip"):  # written a moment after each request
             key.pop(moving)
     for item in page.get("data", ()):
-        item.pop("health", None)
+        for moving in ("health", "usage", "last_used"):
+            item.pop(moving, None)
     return page
 
 

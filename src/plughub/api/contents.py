@@ -90,6 +90,7 @@ class ContentsDoor:
     async def _ask(self, request: Request, wanted: _Wanted) -> RawJson:
         caller, hub = request.known_caller(), self._hub
         call = Call(wanted.method, wanted.params, request.id, request.door, wanted.timeout_s, wanted.name)
+        call.trace = request.trace_on()
         try:
             async with asyncio.timeout(wanted.timeout_s):
                 await hub.exchange.connect(wanted.target)  # the server may have to start for it

@@ -88,6 +88,8 @@ BODIES: Mapping[str, Any] = {
     },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
+    "POST /api/alerts": {"name": "Many errors", "metric": "error_rate", "threshold": 0.2, "window": 600},
+    "PATCH /api/alerts/{alert_id}": {"threshold": 0.5},
     "POST /mcp": _LIST_TOOLS,
     "POST /mcp/{profile_slug}": _LIST_TOOLS,
     "POST /servers/{uuid}/mcp": _LIST_TOOLS,

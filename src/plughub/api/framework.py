@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.exceptions import HTTPException
@@ -29,6 +30,8 @@ from plughub.kit.errors import HubError, Internal, Invalid, NotFound
 _SECRET = re.compile(r"password|secret|token|key|env|headers|auth|config|(?<![a-z])url")
 _ECHO = 200
 _LOOKED_AT = 100
+# Its own would tell a collector of bodies and exceptions; the dispatcher makes the spans there are.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 _BRANCH = re.compile(r"(?:function-|tagged-|(?:literal|list|dict|constrained)\b.*\[)")
 _FIELD_PLACES = ("body", "query", "path", "header")
 
@@ -106,7 +109,7 @@ ReadDep = Annotated[AsyncConnection, Depends(_read, scope="function")]
 
 def build_framework(rows: Sequence[Route], lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The FastAPI application of all rows that are not hot."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
     app.router.route_class = StrictRoute
     for row in rows:
         if not row.hot:

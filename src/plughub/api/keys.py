@@ -1,12 +1,14 @@
 """API keys over HTTP, in both dialects (CONTRACT section 4)."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.models import (
@@ -30,12 +32,18 @@ from plughub.keys.rotation import end_leaked
 from plughub.keys.rotation import rotate_key as rotate
 from plughub.keys.schemas import Description, Key, KeyCreate, KeyRotate, KeyUpdate, Leak, LeakReport, Name, Previous, ServerIds
 from plughub.keys.service import StatusFilter
+from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import KeyNotFound
 from plughub.kit.ids import public_id
+from plughub.usage.flags import Flag, list_flags
+from plughub.usage.reading import KeyRequests, count_requests
 
 # A key made through `/v1` is for calling tools: the documents give it no scopes to choose.
 V1_SCOPES = ["execute:tools", "read:servers"]
+_NOTHING = KeyRequests()
+# Numbers of flags that are times.
+_TIMES = ("first_seen_at", "known_since", "unused_since")
 
 
 class Permissions(BaseModel):
@@ -77,8 +85,11 @@ async def list_keys(
     caller: CallerDep, connection: ReadDep, hub: HubDep, limit: PageLimit = 20, offset: Offset = 0, status: Status = None
 ) -> Response:
     """The keys of the caller's organisation and environment, oldest first; revoked ones stay in the list."""
-    page = await service.list_keys(connection, caller, limit=limit, offset=offset, status=status, now=hub.clock.time())
-    return reply({"keys": [shown(key, hub.clock.time()) for key in page.items], "total": page.total, "limit": limit, "offset": offset})
+    now = hub.clock.time()
+    page = await service.list_keys(connection, caller, limit=limit, offset=offset, status=status, now=now)
+    flags = await list_flags(connection, [key.id for key in page.items], now)
+    keys = [shown(key, now, flags.get(key.id, ())) for key in page.items]
+    return reply({"keys": keys, "total": page.total, "limit": limit, "offset": offset})
 
 
 async def create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: KeyCreate) -> Response:
@@ -94,18 +105,18 @@ async def get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: s
         {"address": seen.address, "first_seen_at": rfc3339(seen.first_seen_at), "last_seen_at": rfc3339(seen.last_seen_at)}
         for seen in await service.list_addresses(connection, key)
     ]
-    return reply({**shown(key, hub.clock.time()), "addresses": addresses})
+    return reply({**await _flagged(connection, key, hub.clock.time()), "addresses": addresses})
 
 
 async def update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: KeyUpdate) -> Response:
     """Change a key; `status` suspends it (403 from the next request on) or brings it back."""
-    return reply(shown(await service.update_key(uow, caller, _id(key_id), body), hub.clock.time()))
+    return reply(await _flagged(uow.connection, await service.update_key(uow, caller, _id(key_id), body), hub.clock.time()))
 
 
 async def rotate_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: KeyRotate) -> Response:
     """Give a key a new secret, shown this once; its id and rights stay. The old one works for the overlap, then it is a revoked key."""
     key, secret = await rotate(uow, caller, _id(key_id), body.overlap_seconds, hub.peppers)
-    return reply({**shown(key, hub.clock.time()), "key": secret, "previous": _previous(key.previous)})
+    return reply({**await _flagged(uow.connection, key, hub.clock.time()), "key": secret, "previous": _previous(key.previous)})
 
 
 async def revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
@@ -129,7 +140,8 @@ async def v1_list_keys(
     """The keys, in pages."""
     now, wanted = hub.clock.time(), None if status == "all" else status
     found = await service.list_keys(connection, caller, limit=per_page, offset=(page - 1) * per_page, status=wanted, now=now)
-    return success([v1_shown(key, now) for key in found.items], page=page, per_page=per_page, total=found.total)
+    asked = await count_requests(connection, caller, [key.id for key in found.items], now)
+    return success([v1_shown(key, now, asked[key.id]) for key in found.items], page=page, per_page=per_page, total=found.total)
 
 
 async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1KeyCreate) -> Response:
@@ -143,7 +155,7 @@ async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1Key
 
 async def v1_get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
     """One key, in any state."""
-    return success(v1_shown(await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+    return success(await _v1_counted(connection, caller, await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
 
 
 async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: V1KeyUpdate) -> Response:
@@ -151,7 +163,8 @@ async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str
     fields: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"permissions"})
     if body.permissions is not None:
         fields["servers"] = body.permissions.mcps
-    return success(v1_shown(await service.update_key(uow, caller, _id(key_id), KeyUpdate(**fields)), hub.clock.time()))
+    key = await service.update_key(uow, caller, _id(key_id), KeyUpdate(**fields))
+    return success(await _v1_counted(uow.connection, caller, key, hub.clock.time()))
 
 
 async def v1_revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
@@ -159,7 +172,17 @@ async def v1_revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response
     return success(_revoked(await service.revoke_key(uow, caller, _id(key_id))))
 
 
-def shown(key: Key, now: float) -> dict[str, Any]:
+async def _flagged(connection: AsyncConnection, key: Key, now: float) -> dict[str, Any]:
+    return shown(key, now, (await list_flags(connection, [key.id], now)).get(key.id, ()))
+
+
+def shown_flag(flag: Flag) -> dict[str, Any]:
+    """A flag of a key; the numbers that are times as times."""
+    numbers = {name: rfc3339(value) if name in _TIMES and isinstance(value, int | float) else value for name, value in flag.numbers.items()}
+    return {"flag": flag.flag, "raised_at": rfc3339(flag.raised_at), "numbers": numbers}
+
+
+def shown(key: Key, now: float, flags: Sequence[Flag] = ()) -> dict[str, Any]:
     """The key as `/api` shows it."""
     return {
         "id": public_id("key", key.id),
@@ -182,6 +205,7 @@ def shown(key: Key, now: float) -> dict[str, Any]:
         "rotation_due": rotation_due(key, now),
         "last_used_at": _time(key.last_used_at),
         "last_used_ip": key.last_used_ip,
+        "flags": [shown_flag(flag) for flag in flags],
         "previous": _previous(key.previous) if key.previous is not None and key.previous.valid_until > now else None,
     }
 
@@ -202,7 +226,11 @@ def _previous(secret: Previous | None) -> dict[str, Any] | None:
     }
 
 
-def v1_shown(key: Key, now: float) -> dict[str, Any]:
+async def _v1_counted(connection: AsyncConnection, caller: Caller, key: Key, now: float) -> dict[str, Any]:
+    return v1_shown(key, now, (await count_requests(connection, caller, [key.id], now))[key.id])
+
+
+def v1_shown(key: Key, now: float, asked: KeyRequests = _NOTHING) -> dict[str, Any]:
     """The key as `/v1` shows it."""
     servers = "*" if key.servers is None else [public_id("mcp", server_id) for server_id in key.servers]
     return {
@@ -212,8 +240,15 @@ def v1_shown(key: Key, now: float) -> dict[str, Any]:
         "prefix": key.prefix,
         "status": _status(key, now),
         "created_at": rfc3339(key.created_at),
+        "last_used": _time(key.last_used_at),
         "expires_at": _time(key.expires_at),
         "permissions": {"mcps": servers},
+        "usage": {
+            "total_requests": asked.total,
+            "requests_today": asked.today,
+            "requests_this_week": asked.week,
+            "requests_this_month": asked.month,
+        },
     }
 
 

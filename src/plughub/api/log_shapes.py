@@ -65,7 +65,8 @@ class RequestServer(Shape):
 
 
 class RequestStory(Shape):
-    """One request from beginning to end, told by its row alone. `context` is the caller's own note."""
+    """One request from beginning to end, told by its row alone. `error_text` is what the server said of its failure, `context` the caller's
+    own note; `arguments` and `result` are there when the server's `capture` was on: redacted, and `{truncated, bytes, head?}` if large."""
 
     request_id: str
     at: str
@@ -82,7 +83,10 @@ class RequestStory(Shape):
     is_tool_error: bool
     timings: RequestTimings
     error: RequestError | None
+    error_text: str | None
     context: dict[str, Any] | None
+    arguments: Any
+    result: Any
 
 
 class TrialError(Shape):

@@ -37,6 +37,7 @@ class Wanted(BaseModel):
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=100)
     server: str | None = Field(None, max_length=100, description="The server's uuid or `mcp_` id")
+    key: str | None = Field(None, max_length=100, description="The key's id; that of a session or a grant is one too")
     status: Word | None = Field(None, description="`ok`, `error`, or an error code")
     tool: str | None = Field(None, max_length=256)
     door: Literal["api", "v1", "mcp", "plain"] | None = None
@@ -53,10 +54,10 @@ async def list_logs(caller: CallerDep, connection: ReadDep, wanted: Annotated[Wa
     """
     if wanted.request_id is not None:
         found = await find_request(connection, caller, wanted.request_id)
-        return reply({"logs": [_row(found)] if found is not None else [], "limit": wanted.limit, "next_cursor": None})
+        return reply({"logs": [shown_row(found)] if found is not None else [], "limit": wanted.limit, "next_cursor": None})
     page = await list_requests(connection, caller, _filter(wanted), _position(wanted.cursor), wanted.limit)
     cursor = f"{page.next[0]!r}_{page.next[1]}" if page.next is not None else None
-    return reply({"logs": [_row(event) for event in page.rows], "limit": wanted.limit, "next_cursor": cursor})
+    return reply({"logs": [shown_row(event) for event in page.rows], "limit": wanted.limit, "next_cursor": cursor})
 
 
 async def get_log(caller: CallerDep, connection: ReadDep, request_id: str) -> Response:
@@ -64,7 +65,7 @@ async def get_log(caller: CallerDep, connection: ReadDep, request_id: str) -> Re
     event = await find_request(connection, caller, request_id)
     if event is None:
         raise NotFound("No such request" if request_time(request_id) is not None else None)
-    row = _row(event)
+    row = shown_row(event)
     shared = ("request_id", "at", "door", "method", "path", "rpc_method", "status", "http_status", "tool")
     upstream_us = event.data.get("upstream_us", event.duration_us) if event.outcome == "ok" and _is_call(event) else None
     story = {
@@ -75,7 +76,8 @@ async def get_log(caller: CallerDep, connection: ReadDep, request_id: str) -> Re
         "is_tool_error": event.outcome == "ok" and bool(event.is_error),
         "timings": {"total_ms": row["duration_ms"], "upstream_ms": upstream_us / 1000 if upstream_us is not None else None},
         "error": _error(event),
-        "context": event.data.get("context"),
+        "error_text": event.data.get("text"),
+        **{name: event.data.get(name) for name in ("context", "arguments", "result")},
     }
     return reply(story)
 
@@ -92,7 +94,10 @@ def _filter(wanted: Wanted) -> RequestFilter:
             raise Invalid(name, f"The '{name}' field must be an RFC 3339 time with its offset", text)
     # PostgreSQL takes no NUL, and no tool has one.
     tool = wanted.tool.replace("\0", "\ufffd") if wanted.tool is not None else None
-    return RequestFilter(server_id, wanted.status, tool, wanted.door, wanted.method, **times)
+    key_id = parse_public_id("key", wanted.key) if wanted.key is not None else None
+    if wanted.key is not None and key_id is None:
+        raise Invalid("key", "The 'key' field is no id of a key", wanted.key)
+    return RequestFilter(server_id, wanted.status, tool, wanted.door, wanted.method, key_id=key_id, **times)
 
 
 def _position(cursor: str | None) -> Position | None:
@@ -112,7 +117,8 @@ def _is_call(event: Event) -> bool:
     return event.name != REQUEST_COMPLETED
 
 
-def _row(event: Event) -> dict[str, Any]:
+def shown_row(event: Event) -> dict[str, Any]:
+    """A request as the log lists it."""
     door = event.door or ""
     is_mcp_call = _is_call(event) and door == "mcp"
     return {

@@ -25,6 +25,7 @@ class ServerOut(Shape):
     status: Literal["connected", "connecting", "disconnected", "error", "disabled", "quarantined"]
     last_error: str | None
     enabled: bool
+    capture: bool
     profile_uuid: str
     tools_count: int | None
     created_at: str
@@ -197,6 +198,14 @@ class PreviousSecret(Shape):
     last_used_ip: str | None
 
 
+class KeyFlagOut(Shape):
+    """Why somebody should look at a key, shown for a week."""
+
+    flag: Literal["unusual_volume", "unusual_error_rate", "unknown_client_ip", "dormant_key_used"]
+    raised_at: str
+    numbers: dict[str, Any]
+
+
 class KeyOut(Shape):
     """An API key without its secret. `previous` is there while two secrets work; the last use is written within two seconds."""
 
@@ -220,6 +229,7 @@ class KeyOut(Shape):
     rotation_due: bool
     last_used_at: str | None
     last_used_ip: str | None
+    flags: list[KeyFlagOut]
     previous: PreviousSecret | None
 
 
@@ -389,6 +399,15 @@ class V1Permissions(Shape):
     mcps: Literal["*"] | list[str]
 
 
+class V1KeyRequests(Shape):
+    """How much a key asked for; days, weeks and months end today (UTC)."""
+
+    total_requests: int
+    requests_today: int
+    requests_this_week: int
+    requests_this_month: int
+
+
 class V1Key(Shape):
     """An API key in the words of the PlexMCP documents."""
 
@@ -398,8 +417,10 @@ class V1Key(Shape):
     prefix: str
     status: Literal["active", "suspended", "revoked", "expired"]
     created_at: str
+    last_used: str | None
     expires_at: str | None
     permissions: V1Permissions
+    usage: V1KeyRequests
 
 
 class V1KeyCreated(V1Key):

@@ -29,6 +29,7 @@ VARIABLES = (
     "request_id",
     "organization_id",
     "app_id",
+    "alert_id",
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
@@ -53,6 +54,7 @@ _KEPT = {
         'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
     ),
     "POST /api/oauth/apps": ('pm.collectionVariables.set("app_id", pm.response.json().id);',),
+    "POST /api/alerts": ('pm.collectionVariables.set("alert_id", pm.response.json().id);',),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',

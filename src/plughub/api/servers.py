@@ -70,6 +70,7 @@ def shown(server: Server, state: ServerState) -> dict[str, Any]:
         "type": server.transport,
         "config": masked(server.config),
         "enabled": server.enabled,
+        "capture": server.capture,
         "status": state.status if server.enabled else "disabled",
         "last_error": state.last_error,
         "profile_uuid": server.profile_id,

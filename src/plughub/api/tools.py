@@ -125,6 +125,7 @@ class ToolDoor:
             await self._check_tool(caller, wanted)
         params: dict[str, RawJson] = {"name": msgspec.json.encode(wanted.tool), "arguments": wanted.arguments}
         call = Call("tools/call", params, request.id, request.door, wanted.timeout_s, wanted.tool, meta, peer, wanted.context)
+        call.trace = request.trace_on()
         try:
             done = await hub.exchange.call_tool(caller, target, call)
         finally:

@@ -142,6 +142,8 @@ server = Table(
     Column("revision", Integer, nullable=False),
     _time("created_at"),
     _time("updated_at"),
+    # Whether arguments and results of its calls are kept with the log.
+    Column("capture", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("space_id", "slug"),
     Index(None, "profile_id"),
 )

@@ -58,6 +58,7 @@ class BatchingWriter:
         self._sink: Sink = SqliteSink(database) if database.kind == "sqlite" else PostgresSink(database)
         self._flush_s = settings.event_flush_ms / 1000
         self._bound = settings.event_queue
+        self._time = database.clock.time
         self._rows: list[ToolRow] = []
         self._writing = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -80,6 +81,11 @@ class BatchingWriter:
     def waiting(self) -> int:
         """Rows not yet on the disk."""
         return len(self._rows) + self._writing
+
+    @property
+    def lag_s(self) -> float:
+        """How old the oldest row is that is not on the disk; 0 without any. Those of a batch that is being written are not looked at."""
+        return max(0.0, self._time() - self._rows[0][2]) if self._rows else 0.0
 
     def record(self, row: ToolRow) -> None:
         """Keep a row; it is on the disk after about `event_flush_ms`. Called on the event loop's thread."""

@@ -22,6 +22,7 @@ from plughub.door.request import NO_STORE, ClientGone, Request
 from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.gateway.admission import Admission
+from plughub.gateway.tracing import DoorSpan, Traces
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
 from plughub.kit.waits import Waits
 from plughub.settings import Settings
@@ -85,6 +86,8 @@ class Dispatcher:
         self._new_id = requests.ids.new
         self._hosts = HostRule(settings)
         self._waits: Waits[Any] = Waits()
+        # Set by whoever starts them: spans are made when the operator has named a collector.
+        self.traces: Traces | None = None
         self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,6 +97,8 @@ class Dispatcher:
             return
         began = time.perf_counter()
         request = Request(scope, receive, send, self._new_id(), self._waits)
+        if self.traces is not None:
+            request.trace = self.traces.door(scope["method"], request.headers)
         try:
             await self._serve(request)
         except HubError as error:
@@ -110,12 +115,18 @@ class Dispatcher:
                 log.exception("request failed", request_id=request.id, method=scope["method"], route=request.route and request.route.path)
             await self._fail(request, outage or Internal(**self._fault))
         finally:
-            if request.lease is not None:
-                request.lease.release()
-            if not request.recorded:
-                self._requests.keep(request, began)
-            self._stats.record(request.route, request.status, time.perf_counter() - began)
-            request.error = None  # a ring otherwise: its trace leads to this request, and to the whole body
+            self._settle(request, began)
+
+    def _settle(self, request: Request, began: float) -> None:
+        """The request is over, whatever became of it."""
+        if request.lease is not None:
+            request.lease.release()
+        if not request.recorded:
+            self._requests.keep(request, began)
+        self._stats.record(request.route, request.status, time.perf_counter() - began)
+        if request.trace is not None:
+            _end_span(request, request.trace)
+        request.error = None  # a ring otherwise: its trace leads to this request, and to the whole body
 
     def close(self) -> None:
         """No request is under way any more."""
@@ -225,6 +236,11 @@ class Dispatcher:
     def render(self, error: HubError, request: Request) -> Rendered:
         """The error in the dialect of the request's door."""
         return self._renderers[request.door](error, request)
+
+
+def _end_span(request: Request, span: DoorSpan) -> None:
+    method, route = request.scope["method"], request.route
+    span.end(f"{method} {route.path}" if route is not None else method, request.status, request.id, request.error)
 
 
 def wants_stream(request: Request) -> bool:

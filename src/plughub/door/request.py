@@ -6,6 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 from plughub.cluster.limits import Header, Lease, Meter, pairs
 from plughub.door.routes import Route
+from plughub.gateway.tracing import DoorSpan, Trace, passed_on
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
 from plughub.kit.waits import Waits
@@ -62,6 +63,7 @@ class Request:
         "started",
         "status",
         "tool",
+        "trace",
         "values",
         "waits",
     )
@@ -89,11 +91,17 @@ class Request:
         # For the log of requests: what went wrong, the server when it is the caller's, the tool, the MCP method and the scope it
         # needs, and whether the row of a tool call tells it all.
         self.error: HubError | None = None
+        # The span of the request, when the hub takes part in traces.
+        self.trace: DoorSpan | None = None
         self.server_id: str | None = None
         self.tool: str | None = None
         self.rpc: str | None = None
         self.needed: str | None = None
         self.recorded = False
+
+    def trace_on(self) -> Trace | None:
+        """What goes on to a server of the trace that the request belongs to."""
+        return self.trace if self.trace is not None else passed_on(self.headers)
 
     def known_caller(self) -> Caller:
         """The caller of a route that is not public."""

@@ -3,7 +3,7 @@
 `data` never holds a secret. Ids are uuids; the doors render them in their dialect.
 """
 
-from typing import Final, Literal, NotRequired, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 SERVER_CREATED: Final = "server.created"
 SERVER_UPDATED: Final = "server.updated"
@@ -26,6 +26,11 @@ PROFILE_CREATED: Final = "profile.created"
 PROFILE_UPDATED: Final = "profile.updated"
 PROFILE_DELETED: Final = "profile.deleted"
 USAGE_LIMIT_REACHED: Final = "usage.limit_reached"
+ALERT_CREATED: Final = "alert.created"
+ALERT_UPDATED: Final = "alert.updated"
+ALERT_DELETED: Final = "alert.deleted"
+ALERT_FIRED: Final = "alert.fired"
+ALERT_RESOLVED: Final = "alert.resolved"
 # Not for the public stream: it tells caches that tier or rights of an organisation have changed.
 ORGANIZATION_UPDATED: Final = "organization.updated"
 MEMBER_ADDED: Final = "member.added"
@@ -116,11 +121,13 @@ class KeyChanged(TypedDict):
 
 
 class KeyFlagged(KeyChanged):
-    """`key.flagged`: somebody should look at the key, with the numbers that say why."""
+    """`key.flagged`: somebody should look at the key, with the numbers that say why: `days` of the first two flags, `numbers` of the
+    others (docs/usage.md)."""
 
-    flag: Literal["rotation_due", "expires_soon"]
-    days: int
+    flag: Literal["rotation_due", "expires_soon", "unusual_volume", "unusual_error_rate", "unknown_client_ip", "dormant_key_used"]
+    days: NotRequired[int]
     since_at: NotRequired[float]
+    numbers: NotRequired[dict[str, float | int | str | None]]
 
 
 class ProjectChanged(TypedDict):
@@ -151,6 +158,23 @@ class LimitReached(TypedDict):
     threshold: int
     limit: int
     tier: str
+
+
+class AlertChanged(TypedDict):
+    """`alert.created`, `.updated`, `.deleted`; `alert.fired`, `.resolved`: `value` of the last `window` seconds is on the other side of
+    `threshold`. `reason`: the alert was changed or removed while it was firing.
+    """
+
+    alert_id: str
+    name: str
+    metric: Literal["calls", "error_rate", "latency_p95_ms", "limit_share", "servers_down"]
+    threshold: float
+    window: int
+    value: float | None
+    channel: Literal["webhook", "notification", "email"]
+    server_uuid: NotRequired[str]
+    key_id: NotRequired[str]
+    reason: NotRequired[Literal["changed", "deleted"]]
 
 
 class OrganizationChanged(TypedDict):
@@ -207,6 +231,7 @@ class ToolCalled(TypedDict):
     outcome: str
     is_error: bool
     duration_ms: float
+    result: NotRequired[Any]  # with the server's `capture` on
 
 
 class RequestDone(TypedDict):

@@ -41,6 +41,7 @@ class RequestFilter:
     method: str | None = None
     since: float | None = None
     until: float | None = None
+    key_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -140,6 +141,8 @@ def _matches(columns: Columns, wanted: RequestFilter) -> Iterator[ColumnElement[
         yield columns.is_error == (wanted.status == "error")
     elif wanted.status is not None:
         yield columns.outcome == wanted.status
+    if wanted.key_id is not None:
+        yield columns.key_id == wanted.key_id
     if wanted.tool is not None:
         yield columns.tool == wanted.tool
     if wanted.door is not None:

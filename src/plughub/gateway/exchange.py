@@ -15,18 +15,21 @@ from plughub.bridge.rounds import without_answers
 from plughub.db.writer import BatchingWriter
 from plughub.events.catalogue import TOOL_EXECUTED, TOOL_FAILED
 from plughub.gateway.asking import answer_of
+from plughub.gateway.call_record import MAX_TEXT, Facts, Redactors, captured, sized, text_of_error, text_of_result, with_facts
+from plughub.gateway.call_stats import CallStats
+from plughub.gateway.tracing import Leg, Trace
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
 from plughub.kit.errors import HubError, ServerDisabled, Unavailable
 from plughub.protocol import versions
-from plughub.protocol.envelope import object_of
 from plughub.servers.directory import ServerDirectory
 from plughub.upstream.pool import Pool
-from plughub.upstream.target import Answer, Ask, Facts, Peer, RawJson, Target, Upstream
+from plughub.upstream.target import Answer, Ask, Peer, RawJson, Target, Upstream
+from plughub.upstream.target import Facts as ServerFacts
 
 MAX_TOOL_NAME = 256
-# Of the hub's own sentence about a failure.
-_MAX_TEXT = 500
+# With so many rows waiting for the disk nothing is captured: what is captured makes a row large.
+_MAX_WAITING = 10_000
 # What a call waited for besides its server (a start, mostly) is told when it is more than this.
 _WORTH_TELLING_S = 0.001
 _IS_ERROR = b'"isError"'
@@ -45,7 +48,6 @@ class _Refusal(msgspec.Struct):
 
 _outcome = msgspec.json.Decoder(_Outcome)
 _refusal = msgspec.json.Decoder(_Refusal)
-_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Exchanged:
     """An answer, and the facts of the server that gave it: its era decides how the answer is bridged."""
 
     answer: Answer
-    facts: Facts
+    facts: ServerFacts
     duration_us: int
 
 
@@ -62,8 +64,8 @@ class Call:
     """One request of a caller, as a door has read it. `params` and `meta` are raw JSON values by key.
 
     `context` is the caller's own note, kept with the record of the call and never sent on; `told` is what the door has to say there,
-    as the text of a JSON object. The exchange sets the rest: when the server was asked (`time.perf_counter()`), and that the row of
-    the call is kept.
+    as the text of a JSON object; `trace` is the request's part in one. The exchange sets the rest: when the server was asked
+    (`time.perf_counter()`), and that the row of the call is kept.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Call:
     peer: Peer | None = None
     context: RawJson | None = None
     told: str = "{}"
+    trace: Trace | None = None
     asked_at: float = 0.0
     recorded: bool = False
 
@@ -96,11 +99,13 @@ class HeaderLines(Protocol):
 class Exchange:
     """Asks servers on behalf of callers, and keeps one row of every tool call."""
 
-    def __init__(self, servers: ServerDirectory, pool: Pool, writer: BatchingWriter, clock: Clock) -> None:
+    def __init__(self, servers: ServerDirectory, pool: Pool, writer: BatchingWriter, clock: Clock, stats: CallStats) -> None:
         self._servers = servers
         self._pool = pool
         self._writer = writer
         self._clock = clock
+        self.stats = stats
+        self._redactors = Redactors()
         # The lists are had through the exchange, so whoever keeps them comes after it.
         self.header_lines: HeaderLines | None = None
 
@@ -118,8 +123,15 @@ class Exchange:
 
         Raises ServerDisabled, UpstreamUnreachable, UpstreamTimeout, Unavailable; InvalidParams for the state of a server that has none.
         """
+        return await (self._exchange(caller, target, call) if call.trace is None else self._traced(caller, target, call, call.trace))
+
+    async def _traced(self, caller: Caller, target: Target, call: Call, trace: Trace) -> Exchanged:
+        with trace.exchanging(call.method, target.server_id) as leg:
+            return await self._exchange(caller, target, call, leg)
+
+    async def _exchange(self, caller: Caller, target: Target, call: Call, leg: Leg | None = None) -> Exchanged:
         upstream = await self.connect(target, call.timeout_s)
-        meta, peer, progress = call.meta, call.peer, False
+        meta, peer, progress = call.meta if leg is None else leg.asking(call.meta), call.peer, False
         if meta:
             meta, peer, progress = _own_meta(meta, peer)
         params = call.params if upstream.facts.era == "modern" else without_answers(call.params)
@@ -133,7 +145,7 @@ class Exchange:
             answer, facts = await self._ask(target, upstream, ask)
         return Exchanged(answer, facts, int((time.perf_counter() - call.asked_at) * 1e6))
 
-    async def _ask(self, target: Target, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+    async def _ask(self, target: Target, upstream: Upstream, ask: Ask) -> tuple[Answer, ServerFacts]:
         peer = ask.peer
         if peer is None or not peer.particular:
             return await upstream.request(ask), upstream.facts
@@ -143,7 +155,9 @@ class Exchange:
         async with self._pool.lent(target, peer, ask.timeout_s) as own:
             return await own.request(ask), own.facts
 
-    async def _ask_with_headers(self, caller: Caller, target: Target, call: Call, upstream: Upstream, ask: Ask) -> tuple[Answer, Facts]:
+    async def _ask_with_headers(
+        self, caller: Caller, target: Target, call: Call, upstream: Upstream, ask: Ask
+    ) -> tuple[Answer, ServerFacts]:
         """A tool call over HTTP at 2026-07-28; when the server finds the headers wrong, its list may have changed unsaid: once more."""
         if self.header_lines is None:
             return await self._ask(target, upstream, ask)
@@ -162,20 +176,21 @@ class Exchange:
             raise Unavailable("Usage records are waiting for the disk")
         began = time.perf_counter()
         try:
-            done = await self.exchange(caller, target, call)
+            done = await (self._exchange(caller, target, call) if call.trace is None else self._traced(caller, target, call, call.trace))
         except HubError as error:
-            self._keep(caller, target, call, error.code, began, is_error=True, facts={"error": error.text[:_MAX_TEXT]})
+            self._keep(caller, target, call, error.code, began, facts={"error": error.text[:MAX_TEXT]})
             raise
         except BaseException:  # cancelled by the client or by a stop: what ran is recorded all the same
-            self._keep(caller, target, call, "CANCELLED", began, is_error=True)
+            self._keep(caller, target, call, "CANCELLED", began)
             raise
-        result = done.answer.result
-        if result is None:
-            self._keep(caller, target, call, "UPSTREAM_ERROR", began, is_error=True, facts={"rpc_code": _code_of(done.answer.error)})
+        answer = done.answer
+        if answer.result is None:
+            text = text_of_error(answer.error, self._redactors.of(target))
+            self._keep(caller, target, call, "UPSTREAM_ERROR", began, facts={"rpc_code": _code_of(answer.error), "text": text})
         else:
             waited = call.asked_at - began > _WORTH_TELLING_S
-            facts: dict[str, str | int] | None = {"upstream_us": done.duration_us} if waited else None
-            self._keep(caller, target, call, "ok", began, is_error=_says_error(result), facts=facts)
+            facts: Facts | None = {"upstream_us": done.duration_us} if waited else None
+            self._keep(caller, target, call, "ok", began, result=answer.result, facts=facts)
         return done
 
     def _keep(
@@ -186,14 +201,23 @@ class Exchange:
         outcome: str,
         began: float,
         *,
-        is_error: bool,
-        facts: dict[str, str | int] | None = None,
+        result: RawJson | None = None,
+        facts: Facts | None = None,
     ) -> None:
         """One row: the usage record and the event `tool.executed` (a result came) or `tool.failed` (none came)."""
         tool = call.name
         if tool is not None and (len(tool) > MAX_TOOL_NAME or "\0" in tool):
             tool = storable_tool(tool)
+        is_error = result is None or _says_error(result)
+        arguments = call.params.get("arguments", b"")
+        told = sized(call.told, len(arguments), 0 if result is None else len(result))
+        if is_error and result is not None:
+            facts = {**(facts or {}), "text": text_of_result(result, self._redactors.of(target))}
+        if target.capture and self._writer.waiting < _MAX_WAITING:
+            facts = {**(facts or {}), **self._captured(target, arguments, result)}
         call.recorded = True
+        seconds = time.perf_counter() - began
+        self.stats.record(call.door, target.server_id, outcome, seconds, is_error=is_error)
         self._writer.record(
             (
                 caller.space_id,
@@ -205,11 +229,16 @@ class Exchange:
                 call.request_id,
                 outcome,
                 is_error,
-                int((time.perf_counter() - began) * 1e6),
+                int(seconds * 1e6),
                 call.door,
-                call.told if facts is None and call.context is None else _told(call, facts),
+                told if facts is None and call.context is None else with_facts(told, facts or {}, call.context),
             )
         )
+
+    def _captured(self, target: Target, arguments: RawJson, result: RawJson | None) -> Facts:
+        redact = self._redactors.of(target)
+        kept: Facts = {"arguments": captured(arguments, redact)} if arguments else {}
+        return kept if result is None else {**kept, "result": captured(result, redact)}
 
 
 def _code_of(error: RawJson | None) -> int:
@@ -223,15 +252,6 @@ def _code_of(error: RawJson | None) -> int:
 def storable_tool(name: str) -> str:
     """A tool's name as a row may hold it: what no server has is cut, and PostgreSQL cannot hold NUL."""
     return name[:MAX_TOOL_NAME].replace("\0", "\ufffd")
-
-
-def _told(call: Call, facts: Mapping[str, str | int] | None) -> str:
-    """What the columns of the row do not hold, as JSON text."""
-    parts: dict[str, RawJson] = {name: msgspec.json.encode(value) for name, value in (facts or {}).items()}
-    parts |= _parts.decode(call.told)
-    if call.context is not None:
-        parts["context"] = call.context
-    return str(object_of(parts), "utf-8")
 
 
 def _says_error(result: RawJson) -> bool:

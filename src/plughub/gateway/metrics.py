@@ -26,6 +26,8 @@ class HubState(Collector):
             "requests_parked": ("Requests waiting for their client's input", len(self._hub.parking)),
             "limits_alone": ("1 while Redis is lost and this process keeps to its part of the limits", int(self._hub.limits.alone)),
             "events_waiting": ("Tool events not yet on the disk", writer.waiting),
+            "events_lag_seconds": ("Age of the oldest tool event that waits for the disk", writer.lag_s),
+            "key_uses_waiting": ("Secrets of keys whose last use is not yet on the disk", self._hub.uses.waiting),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"plughub_{name}", text, value)

@@ -17,7 +17,7 @@ from plughub.identity.people import find_person
 from plughub.kit.crypto import Sealer
 
 JOB = "letter"
-LetterKind = Literal["register", "verify", "reset", "invitation", "known", "changed"]
+LetterKind = Literal["register", "verify", "reset", "invitation", "known", "changed", "alert_fired", "alert_resolved"]
 # Where the links lead: pages of the hub.
 PATHS: Mapping[str, str] = {
     "register": "/verify",
@@ -65,11 +65,12 @@ def compose(kind: LetterKind, email: str, url: str, data: Mapping[str, Any]) -> 
     """The words of a letter."""
     subject, lines = _WORDS[kind]
     # Names come from people: nothing of them reaches a header, and no line of theirs the text.
-    names = {name: " ".join(str(value).split())[:100] for name, value in data.items() if name in ("organization", "inviter")}
-    text = lines.format(url=url, **{"organization": "", "inviter": "", **names})
+    names = {name: " ".join(str(value).split())[:100] for name, value in data.items() if name in _NAMES}
+    text = lines.format(url=url, **{**dict.fromkeys(_NAMES, ""), **names})
     return Mail(email, subject, text + "\n\nIf you did not expect this mail, you can ignore it.\n")
 
 
+_NAMES = ("organization", "inviter", "alert", "condition", "value")
 _WORDS: Mapping[LetterKind, tuple[str, str]] = {
     "register": ("Confirm your address", "Open this link to finish your registration at Plughub. It is good for 24 hours.\n\n{url}"),
     "verify": ("Confirm your address", "Open this link to confirm that this address is yours. It is good for 7 days.\n\n{url}"),
@@ -80,4 +81,6 @@ _WORDS: Mapping[LetterKind, tuple[str, str]] = {
         "Your login was changed",
         "The password or the second factor of your account was changed. If it was not you, set a new one.\n\n{url}",
     ),
+    "alert_fired": ("An alert has fired", "{alert}: {condition}; it is {value} now.\n\n{url}"),
+    "alert_resolved": ("An alert is over", "{alert}: {condition} is no longer so; it is {value} now.\n\n{url}"),
 }

@@ -80,6 +80,11 @@ class KeyUses:
             self._begin(use, address, now)
         use.at = now
 
+    @property
+    def waiting(self) -> int:
+        """Secrets whose last use is not yet written."""
+        return len(self._noted) + len(self._last)
+
     async def flush(self) -> None:
         """Return when everything noted so far was written, or could not be."""
         if self._writing is not None:  # it began without the newest

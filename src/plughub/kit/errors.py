@@ -254,6 +254,12 @@ class KeyNotFound(NotFound):
     message = "API key not found"
 
 
+class AlertNotFound(NotFound):
+    """No alert of that id for this caller."""
+
+    message = "Alert not found"
+
+
 class OrganizationNotFound(NotFound):
     """No organisation of that id for this caller."""
 

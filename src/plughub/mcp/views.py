@@ -50,7 +50,9 @@ class View(Protocol):
 def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
     """The call of `target` that the exchange makes of a message."""
     message = talk.message
-    return Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
+    call = Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
+    call.trace = talk.request.trace_on()
+    return call
 
 
 @cache

@@ -18,6 +18,7 @@ def audited(server: Server) -> dict[str, Any]:
         "type": server.transport,
         "enabled": server.enabled,
         "profile_uuid": server.profile_id,
+        "capture": server.capture,
     }
     for name, value in server.config.items():
         if name in _SECRET_MAPS:

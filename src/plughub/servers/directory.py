@@ -92,6 +92,7 @@ class ServerDirectory:
             private_networks=None if row["operator"] else self._private_networks,
             call_timeout_s=_seconds(config.get("call_timeout_ms")),
             start_timeout_s=_seconds(config.get("start_timeout_ms")),
+            capture=row["capture"],
         )
 
     async def _follow(self, events: Sequence[Event]) -> None:

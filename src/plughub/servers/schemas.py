@@ -120,6 +120,7 @@ class ServerCreate(BaseModel):
     profile_uuid: str | None = Field(None, validation_alias=AliasChoices("profile_uuid", "profileUuid"))
     project_uuid: str | None = Field(None, validation_alias=AliasChoices("project_uuid", "projectUuid"))
     enabled: bool = True
+    capture: bool = Field(False, description="Keep arguments and results of its calls in the log of requests, redacted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Server:
     created_at: float
     updated_at: float
     config: Mapping[str, Any] = field(repr=False)
+    capture: bool = False
 
 
 def checked(model: type[M], value: Any, prefix: str = "") -> M:

@@ -54,6 +54,7 @@ async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sea
         created_at=now,
         updated_at=now,
         config=config,
+        capture=body.capture,
     )
     values = {name: getattr(server, name) for name in Server.__slots__ if name != "config"}
     await store.insert_server(uow, values | {"sealed_config": _seal(sealer, server_id, config)})
@@ -79,7 +80,7 @@ async def get_server(connection: AsyncConnection, caller: Caller, server_id: str
 
 
 async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: Mapping[str, Any], sealer: Sealer) -> Server:
-    """Merge `patch` (RFC 7386) into `{name, description, type, config, profile_uuid, enabled}`; `***` keeps the stored secret.
+    """Merge `patch` (RFC 7386) into `{name, description, type, config, profile_uuid, enabled, capture}`; `***` keeps the stored secret.
 
     Stored secrets do not follow to another address or command: see `require_secrets_anew`. Another `type` begins with an empty
     config. The slug stays. Raises NotFound, NotPermitted, Forbidden, Invalid.
@@ -93,6 +94,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
         "config": {} if patch.get("type", before.transport) != before.transport else dict(before.config),
         "profile_uuid": before.profile_id,
         "enabled": before.enabled,
+        "capture": before.capture,
     }
     if patch.get("project_uuid") is not None and "profile_uuid" not in patch:
         del document["profile_uuid"]
@@ -112,6 +114,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
         enabled=body.enabled,
         profile_id=await _profile(uow, caller, body),
         config=config,
+        capture=body.capture,
     )
     changed = [name for name in Server.__slots__ if getattr(after, name) != getattr(before, name)]
     if not changed:

@@ -101,6 +101,7 @@ def _targets() -> Select[Any]:
             server.c.sealed_config,
             server.c.enabled,
             server.c.revision,
+            server.c.capture,
             organization.c.id.label("organization_id"),
             organization.c.operator,
         )

@@ -18,6 +18,7 @@ class Target:
 
     `revision` grows with every change of the configuration; a connection made for an older revision is closed.
     `call_timeout_s` and `start_timeout_s` are the server's own times, None = the hub's; they may change within a revision.
+    `capture`: arguments and results of its calls are kept in the log; it may change within a revision.
     `private_networks`: None = every private or loopback address may be dialled (the operator's own servers), else only these.
     """
 
@@ -37,6 +38,7 @@ class Target:
     private_networks: tuple[IPv4Network | IPv6Network, ...] | None = ()
     call_timeout_s: float | None = None
     start_timeout_s: float | None = None
+    capture: bool = False
 
     def __repr__(self) -> str:
         return f"Target({self.server_id}, {self.transport}, revision={self.revision})"
