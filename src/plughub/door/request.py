@@ -101,7 +101,9 @@ class Request:
 
     def trace_on(self) -> Trace | None:
         """What goes on to a server of the trace that the request belongs to."""
-        return self.trace if self.trace is not None else passed_on(self.headers)
+        if self.trace is not None or b"traceparent" not in self.headers:
+            return self.trace
+        return passed_on(self.headers)
 
     def known_caller(self) -> Caller:
         """The caller of a route that is not public."""

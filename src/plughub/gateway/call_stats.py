@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from plughub.usage.cells import CLASSES, class_of
+from plughub.usage.cells import CLASSES, OK, class_of
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 OTHER = "other"
@@ -36,11 +36,13 @@ class CallStats(Collector):
 
     def record(self, door: str, server_id: str, outcome: str, seconds: float, *, is_error: bool) -> None:
         """Count one call that is over."""
-        kind = class_of(outcome, is_error=is_error)
+        kind = class_of(outcome, is_error=is_error) if is_error else OK
         row = self._doors.get(door)
         if row is None:
             row = self._doors[door] = _Row()
-        row.add(kind, seconds)
+        row.classes[kind] += 1
+        row.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        row.seconds += seconds
         if self._most_servers:
             self._of_server(server_id).add(kind, seconds)
 

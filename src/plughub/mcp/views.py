@@ -50,9 +50,10 @@ class View(Protocol):
 def call_of(hub: Hub, talk: Conversation, target: Target, name: str | None, params: dict[str, RawJson]) -> Call:
     """The call of `target` that the exchange makes of a message."""
     message = talk.message
-    call = Call(message.method, params, talk.request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer())
-    call.trace = talk.request.trace_on()
-    return call
+    request = talk.request
+    return Call(
+        message.method, params, request.id, "mcp", hub.call_timeout_s(target), name, message.meta, talk.peer(), trace=request.trace_on()
+    )
 
 
 @cache
