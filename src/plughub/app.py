@@ -62,6 +62,7 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
+from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
@@ -216,6 +217,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
+    probes = Probes(exchange, pool, board, database, wiring)
     return Hub(
         settings=settings,
         clock=clock,
@@ -237,7 +239,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         exchange=exchange,
         catalog=catalog,
         streams=OpenStreams(clock),
-        probes=Probes(exchange, pool, board, database),
+        probes=probes,
+        rounds=Rounds(probes, exchange, pool, database, settings.probe_interval_s),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
@@ -260,10 +263,12 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()
     stack.push_async_callback(hub.limits.aclose)
-    wiring.start()
+    await wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
+    hub.rounds.start()
+    stack.push_async_callback(hub.rounds.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)

@@ -14,6 +14,7 @@ from plughub.gateway.exchange import Exchange
 from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
+from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts
@@ -58,6 +59,7 @@ class Hub:
     catalog: Catalog
     streams: OpenStreams
     probes: Probes
+    rounds: Rounds
     parking: ParkingLot
     profiles: ProfileDirectory
     listening: Listening
