@@ -21,6 +21,7 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    notifications,
     oauth,
     oauth_apps,
     organizations,
@@ -68,7 +69,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_notifications, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -76,6 +77,8 @@ from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.notifications.notifier import Notifier
+from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
@@ -153,6 +156,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *organizations.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
+        *notifications.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -218,6 +222,9 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
     probes = Probes(exchange, pool, board, database, wiring)
+    letters = Letters(secrets.sealer, enabled=bool(settings.smtp_url))
+    notifier = Notifier(database, letters)
+    database.listeners.append(notifier.follow)
     return Hub(
         settings=settings,
         clock=clock,
@@ -240,6 +247,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         catalog=catalog,
         streams=OpenStreams(clock),
         probes=probes,
+        letters=letters,
+        notifier=notifier,
         rounds=Rounds(probes, exchange, pool, database, settings.probe_interval_s),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
@@ -263,6 +272,8 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()
     stack.push_async_callback(hub.limits.aclose)
+    await hub.notifier.start()
+    stack.push_async_callback(hub.notifier.aclose)
     await wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
@@ -272,7 +283,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth)
+    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_notifications)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)

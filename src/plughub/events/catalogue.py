@@ -44,6 +44,9 @@ APP_CREATED: Final = "app.created"
 APP_UPDATED: Final = "app.updated"
 APP_DELETED: Final = "app.deleted"
 NOTIFICATION_CREATED: Final = "notification.created"
+# Not for the public stream: a count of unread ones that somebody shows has changed.
+NOTIFICATION_READ: Final = "notification.read"
+NOTIFICATION_DELETED: Final = "notification.deleted"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -204,15 +207,22 @@ class AppChanged(TypedDict):
 
 
 class NotificationCreated(TypedDict):
-    """`notification.created`. `event` is what it tells of, or `custom`; `user_id` is there when it is for one person alone."""
+    """`notification.created`. `event` is what it tells of, or `custom`. One for one person alone names them, and not what it says."""
 
     notification_id: str
     event: str
-    title: str
-    message: str
     severity: Literal["INFO", "SUCCESS", "WARNING", "ALERT"]
+    title: NotRequired[str]
+    message: NotRequired[str]
     server_uuid: NotRequired[str]
     user_id: NotRequired[str]
+
+
+class NotificationMarked(TypedDict):
+    """`notification.read`, `.deleted`: one, or so many at once."""
+
+    notification_id: NotRequired[str]
+    count: NotRequired[int]
 
 
 class ToolCalled(TypedDict):

@@ -23,6 +23,8 @@ from plughub.keys.service import Peppers
 from plughub.keys.uses import KeyUses
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.notifications.notifier import Notifier
+from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
@@ -60,6 +62,8 @@ class Hub:
     streams: OpenStreams
     probes: Probes
     rounds: Rounds
+    letters: Letters
+    notifier: Notifier
     parking: ParkingLot
     profiles: ProfileDirectory
     listening: Listening
