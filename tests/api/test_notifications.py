@@ -139,7 +139,7 @@ async def test_what_is_severe_comes_by_mail_to_whoever_has_not_said_no(sqlite_te
             await deliver(served)
             [mail] = mails.mails
             assert (mail["To"], mail["Subject"]) == ("ada@example.com", "A notification of Plughub")
-            assert mail.get_content().startswith("Key 'ci' was revoked\n") and leaked["key"] not in mail.get_content()
+            assert mail.get_content().startswith("Key 'ci' was revoked\r\n") and leaked["key"] not in mail.get_content()
             [told] = (await listed(served, "?type=key_revoked", key=key))["notifications"]
             assert told["severity"] == "ALERT" and told["link"] == f"/api/auth/keys/{leaked['id']}"
             assert (await send(served, "all of you", key=key, send_email=True))["email_sent"]

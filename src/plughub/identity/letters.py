@@ -80,7 +80,7 @@ _WORDS: Mapping[LetterKind, tuple[str, str]] = {
     "known": ("You have an account already", "Somebody tried to register with this address, which has an account: log in here.\n\n{url}"),
     "notification": (
         "A notification of Plughub",
-        "{title}\n\n{message}\n\nMore at {url}. There you can also switch these mails off.",
+        "{title}\n\n{message}\n\nMore at {url}. Whoever is logged in switches these mails off with PATCH /api/notifications/preferences.",
     ),
     "changed": (
         "Your login was changed",
