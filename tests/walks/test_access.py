@@ -266,6 +266,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
         "GET /health",
         "GET /ready",
+        "GET /status",
         "GET /metrics",
         "GET /api/openapi.json",
         "POST /api/auth/login",
