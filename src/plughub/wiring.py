@@ -268,7 +268,7 @@ class Wiring:
                 self._put_back(due)
                 raise
             if again_at is not None:
-                due.due_at, due.seen, due.rested_at, due.tools_count = again_at, None, None, None
+                due.due_at = again_at
                 self._put_back(due)
         if self._news:
             self._wake_in(min(news.due_at for news in self._news.values()) - self._board.now())
@@ -279,6 +279,7 @@ class Wiring:
         if newer is not news:
             newer.due_at = max(newer.due_at, news.due_at)
             newer.told = newer.told or news.told
+            newer.seen = newer.seen or news.seen
             newer.tools_count = news.tools_count if newer.tools_count is None else newer.tools_count
 
     def _wake_in(self, seconds: float) -> None:
@@ -287,18 +288,26 @@ class Wiring:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.wake)
 
     async def _write(self, news: _News) -> float | None:
-        """One transaction. When the event may be tried again, if it came too soon."""
-        server_id = news.target.server_id
-        again_at = None
+        """Its history, then its event. When the event may be tried again, if it came too soon.
+
+        Two transactions: a row of the history holds its server's row, and whoever removes a profile waits for servers with the space held,
+        which the event needs.
+        """
+        server_id, told = news.target.server_id, news.told
+        if news.seen is not None or news.rested_at is not None or news.tools_count is not None:
+            async with self._database.unit_of_work() as uow:
+                if server_id in self._deleted:  # it may have gone while this waited for its turn to write
+                    return None
+                if news.seen is not None:
+                    await keep_seen(uow, server_id, news.seen)
+                if news.rested_at is not None:
+                    await keep_seen(uow, server_id, Seen(news.rested_at, "status", "disconnected"))
+                if news.tools_count is not None:
+                    await keep_tools_count(uow, server_id, news.tools_count)
+            news.seen = news.rested_at = news.tools_count = None
+        if told is None:
+            return None
         async with self._database.unit_of_work() as uow:
-            if server_id in self._deleted:  # it may have gone while this waited for its turn to write
+            if server_id in self._deleted:
                 return None
-            if news.told is not None:
-                again_at = await tell(uow, news.told, settle_s=0.0 if self._closing else self._settle_s)
-            if news.seen is not None:
-                await keep_seen(uow, server_id, news.seen)
-            if news.rested_at is not None:
-                await keep_seen(uow, server_id, Seen(news.rested_at, "status", "disconnected"))
-            if news.tools_count is not None:
-                await keep_tools_count(uow, server_id, news.tools_count)
-        return again_at
+            return await tell(uow, told, settle_s=0.0 if self._closing else self._settle_s)

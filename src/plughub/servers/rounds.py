@@ -83,7 +83,9 @@ async def settle(uow: UnitOfWork, due: Due, interval_s: float, *, good: bool) ->
 async def _enter(uow: UnitOfWork, connected: Collection[str], interval_s: float) -> None:
     """Give servers without a time their first one."""
     timeless = select(server.c.id).outerjoin(server_state, _same()).where(_taken(connected), server_state.c.probe_at.is_(None))
-    ids = (await uow.execute(timeless.order_by(server.c.id).limit(_ENTERED))).scalars().all()
+    # A row holds its server's: those that somebody is changing come the next time, so that nobody waits for anybody.
+    free = timeless.order_by(server.c.id).limit(_ENTERED).with_for_update(of=server, read=True, key_share=True, skip_locked=True)
+    ids = (await uow.execute(free)).scalars().all()
     if ids:
         rows = [{"server_id": id_, "at": uow.clock.time() + random.uniform(0, interval_s)} for id_ in ids]
         await uow.execute(_ENTER, rows)

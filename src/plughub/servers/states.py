@@ -57,6 +57,11 @@ async def tell(uow: UnitOfWork, told: Told, *, settle_s: float = SETTLE_S) -> fl
     return None
 
 
+async def hold(uow: UnitOfWork, server_id: str) -> None:
+    """Nobody tells of the server until the commit: for what needs the space later, as `tell` does, so that neither waits for the other."""
+    await uow.execute(select(server_state.c.server_id).where(server_state.c.server_id == server_id).with_for_update())
+
+
 async def begin_anew(uow: UnitOfWork, server_id: str) -> None:
     """The server is reached in another way from now on, or again: how it is will be news, and is looked at soon."""
     # What was seen before belongs to what it was.
