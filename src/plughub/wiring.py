@@ -288,13 +288,13 @@ class Wiring:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.wake)
 
     async def _write(self, news: _News) -> float | None:
-        """Its history, then its event. When the event may be tried again, if it came too soon.
+        """Its history, its number of tools, its event. When the event may be tried again, if it came too soon.
 
-        Two transactions: a row of the history holds its server's row, and whoever removes a profile waits for servers with the space held,
-        which the event needs.
+        Each in a transaction of its own: a row of the history holds its server's row, as does a second change of the same row of its state;
+        and whoever removes a profile waits for servers with the space held, which the event needs.
         """
         server_id, told = news.target.server_id, news.told
-        if news.seen is not None or news.rested_at is not None or news.tools_count is not None:
+        if news.seen is not None or news.rested_at is not None:
             async with self._database.unit_of_work() as uow:
                 if server_id in self._deleted:  # it may have gone while this waited for its turn to write
                     return None
@@ -302,9 +302,11 @@ class Wiring:
                     await keep_seen(uow, server_id, news.seen)
                 if news.rested_at is not None:
                     await keep_seen(uow, server_id, Seen(news.rested_at, "status", "disconnected"))
-                if news.tools_count is not None:
-                    await keep_tools_count(uow, server_id, news.tools_count)
-            news.seen = news.rested_at = news.tools_count = None
+            news.seen = news.rested_at = None
+        if news.tools_count is not None:
+            async with self._database.unit_of_work() as uow:
+                await keep_tools_count(uow, server_id, news.tools_count)
+            news.tools_count = None
         if told is None:
             return None
         async with self._database.unit_of_work() as uow:

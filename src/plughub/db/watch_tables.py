@@ -4,8 +4,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, I
 
 from plughub.db.tables import metadata
 
-# How a server is, as the log was last told (`state` connected, disconnected or error; null: nothing yet), when that was seen and when
-# told; how many tools it listed last; when it is to be looked at next, and how many looks have failed in a row.
+# One row a server, made and removed with it: how it is, as the log was last told (`state` connected, disconnected or error; null: nothing
+# yet), when that was seen and when told; how many tools it listed last; when it is to be looked at next, and how many looks have failed in
+# a row.
 server_state = Table(
     "server_state",
     metadata,

@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select, text, update
+from sqlalchemy import ColumnElement, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, server
@@ -19,11 +19,6 @@ IDLE_AFTER_S = 7 * 86_400.0
 # Of an interval, each way: what was due together is not due together for ever.
 _SPREAD = 0.1
 _ENTERED = 500  # at once
-# As text: this form is the same on both databases. A server that is gone by now has no row to be entered from.
-_ENTER = text(
-    "INSERT INTO server_state (server_id, failures, probe_at) SELECT id, 0, CAST(:at AS double precision) FROM server WHERE id = :server_id"
-    " ON CONFLICT (server_id) DO UPDATE SET probe_at = coalesce(server_state.probe_at, excluded.probe_at)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Due:
 
 async def has_due(connection: AsyncConnection, now: float, connected: Collection[str]) -> bool:
     """Whether a claim would find anything: asked first, because a claim takes the write lock."""
-    query = select(server.c.id).outerjoin(server_state, server_state.c.server_id == server.c.id).where(_due(now, connected))
+    query = select(server.c.id).join(server_state, _same()).where(_due(now, connected))
     return (await connection.execute(query.limit(1))).first() is not None
 
 
@@ -48,12 +43,11 @@ async def claim(uow: UnitOfWork, connected: Collection[str], interval_s: float, 
     at random within the interval.
     """
     now = uow.clock.time()
-    await _enter(uow, connected, interval_s)
     # SKIP LOCKED: processes pass each other instead of queueing; on SQLite the transaction is alone.
     query = (
         select(server.c.id, server.c.space_id, server_state.c.failures)
-        .join(server_state, server_state.c.server_id == server.c.id)
-        .where(_due(now, connected))
+        .join(server_state, _same())
+        .where(_taken(connected), server_state.c.probe_at <= now)
         .order_by(server_state.c.probe_at, server.c.id)
         .limit(limit)
         .with_for_update(of=server_state, skip_locked=True)
@@ -66,6 +60,8 @@ async def claim(uow: UnitOfWork, connected: Collection[str], interval_s: float, 
     ):
         if ids:
             await uow.execute(update(server_state).where(server_state.c.server_id.in_(ids)).values(probe_at=now + _spread(every_s)))
+    # After it, so that no row is changed twice: the second change would hold its server's row, which somebody may have.
+    await _enter(uow, connected, interval_s)
     return found
 
 
@@ -82,13 +78,12 @@ async def settle(uow: UnitOfWork, due: Due, interval_s: float, *, good: bool) ->
 
 async def _enter(uow: UnitOfWork, connected: Collection[str], interval_s: float) -> None:
     """Give servers without a time their first one."""
-    timeless = select(server.c.id).outerjoin(server_state, _same()).where(_taken(connected), server_state.c.probe_at.is_(None))
-    # A row holds its server's: those that somebody is changing come the next time, so that nobody waits for anybody.
-    free = timeless.order_by(server.c.id).limit(_ENTERED).with_for_update(of=server, read=True, key_share=True, skip_locked=True)
-    ids = (await uow.execute(free)).scalars().all()
+    timeless = select(server_state.c.server_id).join(server, _same()).where(_taken(connected), server_state.c.probe_at.is_(None))
+    query = timeless.limit(_ENTERED).with_for_update(of=server_state, skip_locked=True)
+    ids = (await uow.execute(query)).scalars().all()
     if ids:
-        rows = [{"server_id": id_, "at": uow.clock.time() + random.uniform(0, interval_s)} for id_ in ids]
-        await uow.execute(_ENTER, rows)
+        first = update(server_state).where(server_state.c.server_id == bindparam("id")).values(probe_at=bindparam("at"))
+        await uow.connection.execute(first, [{"id": id_, "at": uow.clock.time() + random.uniform(0, interval_s)} for id_ in ids])
 
 
 async def _is_idle(connection: AsyncConnection, space_id: str, now: float) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.unit_of_work import UnitOfWork
@@ -16,10 +16,6 @@ State = Literal["connected", "disconnected", "error"]
 SETTLE_S = 10.0
 
 _EVENTS: dict[State, str] = {"connected": SERVER_CONNECTED, "disconnected": SERVER_DISCONNECTED, "error": SERVER_ERROR}
-# As text: this form is the same on both databases. The condition keeps a deleted server from failing the whole transaction.
-_MAKE = text(
-    "INSERT INTO server_state (server_id, failures) SELECT id, 0 FROM server WHERE id = :server_id ON CONFLICT (server_id) DO NOTHING"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +67,7 @@ async def begin_anew(uow: UnitOfWork, server_id: str) -> None:
 
 async def keep_tools_count(uow: UnitOfWork, server_id: str, count: int) -> None:
     """The server has listed so many tools."""
-    if await _row(uow, server_id) is not None:
-        await _set(uow, server_id, tools_count=count)
+    await _set(uow, server_id, tools_count=count)
 
 
 async def list_tools_counts(connection: AsyncConnection, limit: int) -> list[tuple[str, int]]:
@@ -83,13 +78,8 @@ async def list_tools_counts(connection: AsyncConnection, limit: int) -> list[tup
 
 
 async def _row(uow: UnitOfWork, server_id: str) -> Row[Any] | None:
-    """The server's row, made if need be, held until the commit; None when there is no such server."""
-    query = select(server_state).where(server_state.c.server_id == server_id).with_for_update()
-    found = (await uow.execute(query)).first()
-    if found is None:
-        await uow.execute(_MAKE, {"server_id": server_id})
-        found = (await uow.execute(query)).first()
-    return found
+    """The server's row, held until the commit; None when there is no such server."""
+    return (await uow.execute(select(server_state).where(server_state.c.server_id == server_id).with_for_update())).first()
 
 
 async def _set(uow: UnitOfWork, server_id: str, **values: Any) -> None:

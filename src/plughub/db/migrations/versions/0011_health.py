@@ -8,7 +8,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Four tables, none of which anything that was there before refers to."""
+    """Four tables, none of which anything that was there before refers to; every server has its row in one of them."""
     op.create_table(
         "server_state",
         sa.Column("server_id", sa.String(length=36), nullable=False),
@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["server_id"], ["server.id"], name=op.f("fk_server_state_server_id_server"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("server_id", name=op.f("pk_server_state")),
     )
+    op.execute("INSERT INTO server_state (server_id, failures) SELECT id, 0 FROM server")
     op.create_table(
         "notification",
         sa.Column("id", sa.String(length=36), nullable=False),
