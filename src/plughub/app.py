@@ -22,6 +22,7 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    notifications,
     oauth,
     oauth_apps,
     organizations,
@@ -65,6 +66,7 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
+from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.tokens import Tokens
 from plughub.gateway.tracing import open_traces
@@ -76,6 +78,7 @@ from plughub.jobs import (
     letter,
     prune_events,
     prune_health,
+    prune_notifications,
     prune_oauth,
     prune_people,
     prune_usage,
@@ -89,6 +92,8 @@ from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.notifications.notifier import Notifier
+from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
@@ -171,6 +176,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *logs.ROUTES,
         *usage.ROUTES,
         *alerts.ROUTES,
+        *notifications.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -235,6 +241,10 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     exchange = Exchange(directory, pool, writer, clock, CallStats(settings.metrics_servers))
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
+    probes = Probes(exchange, pool, board, database, wiring)
+    letters = Letters(secrets.sealer, enabled=bool(settings.smtp_url))
+    notifier = Notifier(database, letters)
+    database.listeners.append(notifier.follow)
     return Hub(
         settings=settings,
         clock=clock,
@@ -256,7 +266,10 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         exchange=exchange,
         catalog=catalog,
         streams=OpenStreams(clock),
-        probes=Probes(exchange, pool, board, database),
+        probes=probes,
+        letters=letters,
+        notifier=notifier,
+        rounds=Rounds(probes, exchange, pool, database, settings.probe_interval_s),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
@@ -279,14 +292,18 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()
     stack.push_async_callback(hub.limits.aclose)
-    wiring.start()
+    await hub.notifier.start()
+    stack.push_async_callback(hub.notifier.aclose)
+    await wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
+    hub.rounds.start()
+    stack.push_async_callback(hub.rounds.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_usage)
+    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, roll_up_usage)}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)

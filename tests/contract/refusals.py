@@ -54,6 +54,7 @@ _MISSING = {
     "app": ("NOT_FOUND", "App not found", "", ""),
     "grant": ("NOT_FOUND", "Grant not found", "", ""),
     "alert": ("NOT_FOUND", "Alert not found", "", ""),
+    "notification": ("NOT_FOUND", "Notification not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

@@ -20,7 +20,7 @@ from tests.walks.rows import Things, placed, team
 _WITHOUT = "without "
 KINDS = (
     *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
-    "alert",
+    *("alert", "notification"),
 )
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
@@ -124,6 +124,9 @@ class World:
         if "new_alert" in names:
             made = await self.served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000})
             known["new_alert"] = made.json()["id"]
+        if "new_notification" in names:
+            sent = await self.served.call("POST", "/api/notifications", {"title": "New", "message": "Something is new"})
+            known["new_notification"] = sent.json()["id"]
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)

@@ -51,6 +51,7 @@ PATH_KINDS = {
     "app_id": "app",
     "grant_id": "grant",
     "alert_id": "alert",
+    "notification_id": "notification",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -77,7 +78,7 @@ def name(row: Route) -> str:
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
     profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
-    allows the app, and an alert; real or not."""
+    allows the app, an alert, and a notification; real or not."""
 
     server: str
     key: str
@@ -92,6 +93,7 @@ class Things:
     app: str = field(default_factory=lambda: public_id("client", new_id()))
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
     alert: str = field(default_factory=lambda: public_id("alert", new_id()))
+    notification: str = field(default_factory=lambda: public_id("notif", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -109,8 +111,8 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
-    is put in."""
+    """`things` with a project, a profile, a notification, an organisation and its people that are real, as its server and key are
+    already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
@@ -118,7 +120,9 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     assert put.status_code == 200, put.text
     alert = await served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000, "server": things.server}, key=key)
     assert alert.status_code == 201, alert.text
-    return replace(things, project=project, profile=profile, slug=slug, alert=alert.json()["id"], **await team(served, key))
+    sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
+    own = {"alert": alert.json()["id"], "notification": sent}
+    return replace(things, project=project, profile=profile, slug=slug, **own, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
