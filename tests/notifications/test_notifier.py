@@ -84,6 +84,18 @@ async def desk(database: Database, sealer: Sealer, tenant: Organization) -> Desk
 
 
 @pytest.mark.requirement("notifications.fed-by-the-log")
+async def test_an_alert_is_told_when_it_asks_for_that(desk: Desk) -> None:
+    data = {"alert_id": "a", "name": "Many", "metric": "calls", "threshold": 10.0, "window": 300, "value": 12.5, "channel": "notification"}
+    await desk.emit("alert.fired", {**data, "channel": "email"})
+    await desk.emit("alert.fired", data)
+    await desk.emit("alert.resolved", {**data, "value": None})
+    assert [(each.title, each.severity, each.message) for each in await desk.told()] == [
+        ("Alert: Many", "WARNING", "calls over 300 s is 12.5; the threshold is 10.0"),
+        ("Over: Many", "SUCCESS", "calls over 300 s is unknown; the threshold is 10.0"),
+    ]
+
+
+@pytest.mark.requirement("notifications.fed-by-the-log")
 async def test_an_event_becomes_a_notification_once_and_most_become_none(desk: Desk, clock: FakeClock) -> None:
     server_id, key_id = new_id(), new_id()
     await desk.emit("server.error", FELL, server_id=server_id)

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from plughub.db.unit_of_work import Event
 from plughub.events.catalogue import (
+    ALERT_FIRED,
+    ALERT_RESOLVED,
     KEY_FLAGGED,
     KEY_REVOKED,
     KEY_SUSPENDED,
@@ -105,8 +107,7 @@ def _flagged(event: Event) -> Telling:
         when = f" ({rfc3339(expires_at)})" if isinstance(expires_at, int | float) else ""
         title, message = f"Key '{name}' expires soon", f"It is good for {days} more day{'' if days == 1 else 's'} at most{when}"
     else:
-        known = ("key_id", "name", "prefix", "kind", "environment", "flag", "email")
-        numbers = ", ".join(f"{key} {value}" for key, value in data.items() if key not in known and isinstance(value, str | int | float))
+        numbers = ", ".join(f"{key} {value}" for key, value in data.get("numbers", {}).items() if isinstance(value, int | float))
         title, message = f"Key '{name}' was flagged: {flag.replace('_', ' ')}", numbers[:_MAX_WORD] or "Somebody should look at it"
         severity = "ALERT" if flag == "dormant_key_used" else "WARNING"
     return Telling(title, message, severity, _key_link(event), f"{event.key_id}/{flag}")
@@ -151,13 +152,19 @@ def _webhook(event: Event) -> Telling:
     return Telling("A webhook was switched off", f"{url}: {message}" if url else message, "ALERT", link, webhook_id or None)
 
 
-def _alert(event: Event) -> Telling:
-    data = event.data
-    title = f"Alert: {_word(data, 'name', 'metric', otherwise='a threshold was crossed')}"
-    parts = (("metric", "{}"), ("value", "is {}"), ("threshold", "threshold {}"), ("window", "over {}"))
-    words = [form.format(_word(data, name)) for name, form in parts if _word(data, name)]
-    message = _word(data, "message") or " ".join(words) or "A threshold was crossed"
-    return Telling(title, message, "WARNING", "/api/alerts", _word(data, "alert_id") or None)
+def _alert(title: str, severity: Severity) -> Tell:
+    """Of alerts that are to be told here: others go by mail, or to webhooks alone."""
+
+    def tell(event: Event) -> Telling | None:
+        data = event.data
+        if data.get("channel", "notification") != "notification":
+            return None
+        value, threshold = _word(data, "value", otherwise="unknown"), _word(data, "threshold", otherwise="unknown")
+        over = f" over {_word(data, 'window')} s" if "window" in data else ""
+        message = f"{_word(data, 'metric', otherwise='It')}{over} is {value}; the threshold is {threshold}"
+        return Telling(title.format(_word(data, "name", otherwise="?")), message, severity, "/api/alerts", _word(data, "alert_id") or None)
+
+    return tell
 
 
 def _member(title: str, message: str) -> Tell:
@@ -183,7 +190,8 @@ TELLINGS: Final[Mapping[str, Tell]] = {
     KEY_SUSPENDED: _suspended,
     USAGE_LIMIT_REACHED: _limit,
     "webhook.disabled": _webhook,
-    "alert.fired": _alert,
+    ALERT_FIRED: _alert("Alert: {}", "WARNING"),
+    ALERT_RESOLVED: _alert("Over: {}", "SUCCESS"),
     MEMBER_ADDED: _member("Somebody has joined", "The organization has a new {}"),
     MEMBER_UPDATED: _member("A role was changed", "Somebody is {} from now on"),
     MEMBER_REMOVED: _member("Somebody has left", "The organization has lost a {}"),
