@@ -253,10 +253,10 @@ def test_the_audit_is_verified_and_exported_from_the_command_line(tmp_path: Path
     assert "migrate" in refused(plughub("audit", "export", organization, *where))
 
 
-def test_serving_loads_nothing_that_paints() -> None:
+def test_serving_an_embedded_database_loads_neither_colours_nor_the_other_dialect() -> None:
     code = (
         "import sys; from plughub.cli import local; local._load_plain_logs(); import plughub.serve;"
-        " print([name for name in ('rich', 'pygments') if name in sys.modules])"
+        " print([name for name in ('rich', 'pygments', 'sqlalchemy.dialects.postgresql') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
