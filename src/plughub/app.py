@@ -31,6 +31,7 @@ from plughub.api import (
     servers,
     system,
     v1_organization,
+    webhooks,
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
@@ -67,7 +68,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, letter, prune_deliveries, prune_events, prune_health, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -84,6 +85,8 @@ from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
 from plughub.settings import Settings
 from plughub.upstream.pool import Pool
+from plughub.webhooks.deliverer import Deliverer
+from plughub.webhooks.service import Keeper
 from plughub.wiring import Wiring
 
 
@@ -153,6 +156,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *v1_organization.ROUTES,
         *logs.ROUTES,
         *access.ROUTES,
+        *webhooks.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -210,6 +214,9 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
     tokens = TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    keeper = Keeper(secrets.sealer, settings.allow_private_addresses)
+    deliverer = Deliverer(database, keeper, tail, owner=follower.node_id, live_processes=lambda: follower.live_processes)
+    database.listeners.append(deliverer.follow)
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
@@ -244,6 +251,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         cookies=cookies,
         digests=Digests(secrets.peppers),
         documents=Documents(settings, clock),
+        webhooks=keeper,
+        deliverer=deliverer,
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -267,7 +276,9 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth)
+    await hub.deliverer.start()
+    stack.push_async_callback(hub.deliverer.aclose)
+    pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)

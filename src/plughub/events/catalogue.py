@@ -43,6 +43,10 @@ GRANT_REVOKED: Final = "grant.revoked"
 APP_CREATED: Final = "app.created"
 APP_UPDATED: Final = "app.updated"
 APP_DELETED: Final = "app.deleted"
+WEBHOOK_CREATED: Final = "webhook.created"
+WEBHOOK_UPDATED: Final = "webhook.updated"
+WEBHOOK_DELETED: Final = "webhook.deleted"
+WEBHOOK_DISABLED: Final = "webhook.disabled"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -196,6 +200,18 @@ class AppChanged(TypedDict):
     client_id: str
     name: str
     changed: NotRequired[list[str]]
+
+
+class WebhookChanged(TypedDict):
+    """`webhook.created`, `.updated`, `.deleted`, `.disabled`. `reason` of the last: the receiver answered 410 (`gone`), or every attempt
+    of five days failed (`failing`, since `failing_since`, epoch seconds).
+    """
+
+    webhook_id: str
+    url: str
+    changed: NotRequired[list[str]]
+    reason: NotRequired[Literal["gone", "failing"]]
+    failing_since: NotRequired[float]
 
 
 class ToolCalled(TypedDict):
