@@ -43,9 +43,11 @@ GRANT_REVOKED: Final = "grant.revoked"
 APP_CREATED: Final = "app.created"
 APP_UPDATED: Final = "app.updated"
 APP_DELETED: Final = "app.deleted"
+# Not for the public stream: they tell who delivers that a webhook has changed.
 WEBHOOK_CREATED: Final = "webhook.created"
 WEBHOOK_UPDATED: Final = "webhook.updated"
 WEBHOOK_DELETED: Final = "webhook.deleted"
+# The hub gave a webhook up.
 WEBHOOK_DISABLED: Final = "webhook.disabled"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.

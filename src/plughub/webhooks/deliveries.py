@@ -89,8 +89,8 @@ async def recover(
     keeper: Keeper,
     most: int = MOST_RECOVERED,
 ) -> Recovered:
-    """Bring back what failed, and what the webhook would have been told of while it was switched off, of events of those times
-    [since, until). What was delivered is not sent again, what waits is left. Raises NotFound, Conflict (switched off).
+    """Send what failed or waits for a later attempt, and what the webhook would have been told of while it was switched off, of events of
+    those times [since, until). What was delivered is not sent again. Raises NotFound, Conflict (switched off).
     """
     async with database.read() as connection:
         row = await get_row(connection, caller, webhook_id)
@@ -124,14 +124,14 @@ async def _bring_back(uow: UnitOfWork, webhook: Webhook, place: RowMapping, even
     now = uow.clock.time()
     ids = {delivery_id(webhook.id, place["epoch"], event.seq): event for event in events}
     there = await store.list_statuses(uow.connection, list(ids))
-    failed = [id_ for id_, status in there.items() if status == "failed"]
+    undone = [id_ for id_, status in there.items() if status != "delivered"]
     rows: list[NewRow] = []
     for id_, event in ids.items():
         if id_ not in there:
             body = body_of(event_body(event, place["organization_id"], place["epoch"]), webhook.format, webhook.channel)
             rows.append((id_, webhook.id, event.seq, event.name, body, LINE + event.seq if webhook.ordered else now, None))
     made = await outbox.insert_deliveries(uow, rows) if rows else set()
-    revived = await store.revive(uow, failed, None if webhook.ordered else now) if failed else 0
+    revived = await store.revive(uow, undone, None if webhook.ordered else now) if undone else 0
     return len(made) + revived
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, profile, project, server, space
@@ -104,10 +104,14 @@ async def insert_delivery(uow: UnitOfWork, values: Mapping[str, Any]) -> None:
 
 
 async def revive(uow: UnitOfWork, ids: Collection[str], next_at: float | None) -> int:
-    """Send settled deliveries once more, with a schedule of its own each; how many. `next_at` None: in their line's order."""
+    """Send deliveries that are settled, or wait for a later attempt, now and with a schedule of its own each; how many that were.
+
+    `next_at` None: in their line's order.
+    """
     values = {"status": "pending", "tries": 0, "lease_owner": None, "next_at": LINE + delivery.c.seq if next_at is None else next_at}
-    settled = (delivery.c.id.in_(ids), delivery.c.status != "pending")
-    return (await uow.execute(update(delivery).where(*settled).values(**values))).rowcount
+    waits = and_(delivery.c.lease_owner.is_(None), delivery.c.next_at > uow.clock.time(), delivery.c.next_at < LINE)
+    theirs = (delivery.c.id.in_(ids), or_(delivery.c.status != "pending", waits))
+    return (await uow.execute(update(delivery).where(*theirs).values(**values))).rowcount
 
 
 async def line_up(uow: UnitOfWork, webhook_id: str, *, ordered: bool) -> None:

@@ -8,7 +8,17 @@ from plughub.events.names import ALIASES, canonical
 from plughub.kit.errors import Invalid
 
 # Of the catalogue, but for the public neither here nor in a stream.
-_HIDDEN = frozenset({catalogue.ORGANIZATION_UPDATED, catalogue.SESSION_ENDED, catalogue.SESSION_SWITCHED, catalogue.REQUEST_COMPLETED})
+_HIDDEN = frozenset(
+    {
+        catalogue.ORGANIZATION_UPDATED,
+        catalogue.SESSION_ENDED,
+        catalogue.SESSION_SWITCHED,
+        catalogue.REQUEST_COMPLETED,
+        catalogue.WEBHOOK_CREATED,
+        catalogue.WEBHOOK_UPDATED,
+        catalogue.WEBHOOK_DELETED,
+    }
+)
 # Promised by the contract; the parts of the hub that they tell of bring them into the catalogue.
 _PROMISED = (
     "server.installed",
