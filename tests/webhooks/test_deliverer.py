@@ -7,10 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, insert, select
 
 from plughub.db.audit import THE_HUB
 from plughub.db.engine import Database
+from plughub.db.tables import node
 from plughub.db.webhook_tables import delivery
 from plughub.events.catalogue import WEBHOOK_DISABLED
 from plughub.events.log import list_lately
@@ -194,6 +195,8 @@ async def test_two_hubs_share_the_work_and_what_a_dead_one_held_is_taken_over(
     delivering: Delivering, database: Database, operator: Organization, clock: FakeClock, sealer: Sealer
 ) -> None:
     other = Delivering(database, operator, clock, sealer, "p" * 36)
+    async with database.unit_of_work() as uow:
+        await uow.execute(insert(node).values([{"id": letter * 36, "seen_at": 9e9, "change_no": 0} for letter in "op"]))
     async with Receiver().server as server:
         webhook = await delivering.webhook(server.url)
         for _ in range(20):
@@ -211,7 +214,10 @@ async def test_two_hubs_share_the_work_and_what_a_dead_one_held_is_taken_over(
         await other.deliverer.turn()
         await delivering.rounds()
         assert len(server.seen) == 100
-        clock.advance(31)
+        async with database.unit_of_work() as uow:
+            await uow.execute(delete(node).where(node.c.id == "p" * 36))
+        # A process that is gone is missed at once; where there is but one, what it left is due at its start, or when the lease is over.
+        clock.advance(4 if database.kind == "postgresql" else 31)
         await delivering.rounds()
     assert len(set(ids(server.seen))) == 103
     assert {row.status for row in await delivering.deliveries(webhook)} == {"delivered"}
@@ -282,7 +288,7 @@ async def test_a_later_attempt_of_a_delivery_that_was_done_is_asked_for(deliveri
         await delivering.rounds()
         [row] = await delivering.deliveries(webhook)
         async with delivering.database.unit_of_work() as uow:
-            await redeliver(uow, delivering.caller, webhook.id, row.id)
+            await redeliver(uow, delivering.caller, webhook.id, row.id, delivering.keeper)
         await delivering.rounds()
     first, second = verified(server.seen)
     assert (first["id"], second["retry_count"]) == (second["id"], 1)

@@ -1,7 +1,8 @@
 """Webhooks and integrations over REST (CONTRACT section 7)."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from fastapi import Query, Response
 from pydantic import BaseModel, Field
@@ -20,7 +21,7 @@ from plughub.api.webhook_shapes import (
 )
 from plughub.door.routes import Route
 from plughub.kit.clock import parse_rfc3339, rfc3339
-from plughub.kit.errors import Invalid
+from plughub.kit.errors import Invalid, NotFound
 from plughub.kit.ids import parse_uuid, public_id
 from plughub.webhooks import deliveries, service
 from plughub.webhooks.schemas import (
@@ -40,7 +41,7 @@ from plughub.webhooks.store import Position
 
 # Of the body that is sent; it has 20 KB at most.
 _EXCERPT = 4000
-_SERVICES = [name for name in get_args(Format) if name != "webhook"]
+_SERVICES: Mapping[str, Format] = {"slack": "slack", "teams": "teams", "discord": "discord"}
 _FOREVER = 1e11
 
 
@@ -108,26 +109,26 @@ async def list_deliveries(caller: CallerDep, connection: ReadDep, webhook_id: st
 
 async def redeliver(caller: CallerDep, uow: UowDep, hub: HubDep, webhook_id: str, delivery_id: str) -> Response:
     """Send a delivery again, by the same `webhook-id`, with all its attempts anew."""
-    again = await deliveries.redeliver(uow, caller, _id(webhook_id), public_or_404("dlv", delivery_id, deliveries.MISSING))
-    hub.deliverer.wake()
+    again = await deliveries.redeliver(uow, caller, _id(webhook_id), public_or_404("dlv", delivery_id, deliveries.MISSING), hub.webhooks)
     return reply(_delivery(again))
 
 
 async def recover(caller: CallerDep, hub: HubDep, actor: ActorDep, webhook_id: str, body: Recover) -> Response:
     """Send again what failed, and what the webhook missed while it was switched off, of the events since a time. What was delivered is
     not sent again."""
+    async with hub.database.read() as connection:
+        await service.get_webhook(connection, caller, _id(webhook_id), hub.webhooks)
     since, until = _time(body, "since"), _time(body, "until")
     times = (since or 0.0, _FOREVER if until is None else until)
     done = await deliveries.recover(hub.database, actor, caller, _id(webhook_id), times, hub.webhooks)
-    hub.deliverer.wake()
     return reply({"recovered": done.count, "next_since": None if done.next_since is None else rfc3339(done.next_since)})
 
 
-async def create_integration(
-    caller: CallerDep, uow: UowDep, hub: HubDep, service_name: Literal["slack", "teams", "discord"], body: IntegrationCreate
-) -> Response:
+async def create_integration(caller: CallerDep, uow: UowDep, hub: HubDep, service_name: str, body: IntegrationCreate) -> Response:
     """Post events as messages to a chat service, through a webhook of its own. It is managed under `/api/webhooks`."""
-    return reply(shown(await service.create_integration(uow, caller, service_name, body, hub.webhooks)), 201)
+    if service_name not in _SERVICES:
+        raise NotFound
+    return reply(shown(await service.create_integration(uow, caller, _SERVICES[service_name], body, hub.webhooks)), 201)
 
 
 def shown(webhook: Webhook) -> dict[str, Any]:

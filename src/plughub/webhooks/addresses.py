@@ -22,7 +22,7 @@ def url_defect(url: str, allowed: Allowed) -> str | None:
         host, port = parts.hostname or "", parts.port
         address_of(url, {})
     except (ValueError, UpstreamUnreachable) as error:
-        return error.text if isinstance(error, UpstreamUnreachable) else "the url cannot be read"
+        return error.reason if isinstance(error, UpstreamUnreachable) else "the url cannot be read"
     if "@" in parts.netloc:
         return "an address has no user and password: what it signs is the secret"
     if "#" in url:

@@ -98,12 +98,11 @@ class Deliverer:
     async def follow(self, events: Sequence[Event]) -> None:
         """A listener of the database: webhooks that changed are read anew."""
         if any(event.name in _CHANGES for event in events):
-            self._stale = True
-            self._woken.set()
+            self.wake()
 
     def wake(self) -> None:
-        """There may be something due: look now."""
-        self._swept_at = float("-inf")
+        """There may be something new or due: look now."""
+        self._stale = True
         self._woken.set()
 
     async def quiet(self) -> None:

@@ -1,6 +1,6 @@
 """What people do with deliveries: look at them, send them again, bring back what was missed, and try an endpoint out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from plughub.db.tables import space
 from plughub.db.unit_of_work import Event, UnitOfWork
 from plughub.db.webhook_tables import delivery
 from plughub.events.body import event_body
+from plughub.events.catalogue import WEBHOOK_UPDATED
 from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import Conflict, Invalid, NotFound
@@ -24,11 +25,12 @@ from plughub.webhooks.matching import delivery_id, wants
 from plughub.webhooks.outbox import Held, NewRow
 from plughub.webhooks.schemas import Delivery, Status, Webhook
 from plughub.webhooks.sender import Receiver
-from plughub.webhooks.service import Keeper, get_row, shown
+from plughub.webhooks.service import Keeper, get_row, shown, told
 from plughub.webhooks.signing import Signer
 from plughub.webhooks.store import LINE, Position
 from plughub.webhooks.subscriptions import require_known
 
+Json = Mapping[str, Any]
 MISSING = "Delivery not found"
 PING = "test.ping"
 # Of one call of recover; the answer says from where to go on.
@@ -65,16 +67,18 @@ async def list_deliveries(
     return [_delivery(row) for row in rows[:limit]], None if more is None else (more["created_at"], more["id"])
 
 
-async def redeliver(uow: UnitOfWork, caller: Caller, webhook_id: str, id_: str) -> Delivery:
+async def redeliver(uow: UnitOfWork, caller: Caller, webhook_id: str, id_: str, keeper: Keeper) -> Delivery:
     """Send a delivery again, with the same id, body and a schedule of its own. Raises NotFound, Conflict (it is under way)."""
     row = await get_row(uow.connection, caller, webhook_id)
-    if await store.find_delivery(uow.connection, webhook_id, id_) is None:
+    before = await store.find_delivery(uow.connection, webhook_id, id_)
+    if before is None:
         raise NotFound(MISSING)
     if not row["active"]:
         raise Conflict('The webhook is switched off: PATCH {"active":true} first')
     if not await store.revive(uow, [id_], None if row["ordered"] else uow.clock.time()):
         raise Conflict("The delivery is under way")
-    uow.audit(Deed(_SENT_AGAIN, "webhook", webhook_id, None, caller.space_id, note={"delivery_id": public_id("dlv", id_)}))
+    webhook = keeper.webhook(row)
+    _tell(uow, webhook, _SENT_AGAIN, {"delivery": before["status"]}, {"delivery": "pending"}, {"delivery_id": public_id("dlv", id_)})
     again = await store.find_delivery(uow.connection, webhook_id, id_)
     assert again is not None
     return _delivery(again)
@@ -115,8 +119,7 @@ async def recover(
             next_since = events[-1].at
             break
     async with database.unit_of_work(actor) as uow:
-        note = {"since": rfc3339(times[0]), "deliveries": count}
-        uow.audit(Deed(_RECOVERED, "webhook", webhook.id, shown(webhook), webhook.space_id, note=note))
+        _tell(uow, webhook, _RECOVERED, {}, {"deliveries": count}, {"since": rfc3339(times[0])})
     return Recovered(count, next_since)
 
 
@@ -161,10 +164,20 @@ async def try_out(hub: tuple[Database, Deliverer, Keeper], actor: Actor, caller:
     values |= {"error": answer.error, "duration_ms": answer.duration_ms}
     async with database.unit_of_work(actor) as uow:
         await store.insert_delivery(uow, values)
-        uow.audit(Deed(_TRIED, "webhook", webhook.id, shown(webhook), webhook.space_id, note={"event": name, "status": values["status"]}))
+        uow.audit(
+            Deed(
+                _TRIED, "webhook", webhook.id, shown(webhook), webhook.space_id, after={"delivery": values["status"]}, note={"event": name}
+            )
+        )
         made = await store.find_delivery(uow.connection, webhook.id, id_)
     assert made is not None
     return _delivery(made)
+
+
+def _tell(uow: UnitOfWork, webhook: Webhook, action: str, before: Json, after: Json, note: Json) -> None:
+    """The audit, and every process that delivers: something is due."""
+    uow.audit(Deed(action, "webhook", webhook.id, shown(webhook), webhook.space_id, before=before, after=after, note=note))
+    uow.emit(WEBHOOK_UPDATED, space_id=webhook.space_id, data=told(webhook, changed=["deliveries"]))
 
 
 def _test_event(webhook: Webhook, caller: Caller, name: str, id_: str, now: float) -> dict[str, Any]:

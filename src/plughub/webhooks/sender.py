@@ -91,7 +91,9 @@ class Receiver:
                 post = await self._exchange(post, data)
         except TimeoutError:
             return self._answer(post, began, f"no complete answer within {TOTAL_S:g} s")
-        except (UpstreamUnreachable, UpstreamTimeout) as error:
+        except UpstreamUnreachable as error:
+            return self._answer(post, began, error.reason)
+        except UpstreamTimeout as error:
             return self._answer(post, began, error.text)
         finally:
             post.release()
