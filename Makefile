@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet \
+.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet bench-webhooks \
 	conformance lock clean
 
 help: ## Show this list
@@ -71,6 +71,9 @@ conformance: dev ## Run the official conformance suite direct and through the hu
 	$(BIN)/python -m tests.conformance.run $(ARGS)
 bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restarts beside calls; BENCH_ARGS="--quick"
 	$(BIN)/python -m benchmarks.fleet $(BENCH_ARGS)
+
+bench-webhooks: dev ## Measure deliveries at a steady rate, on both databases; BENCH_ARGS="--quick"
+	$(BIN)/python -m benchmarks.webhooks $(BENCH_ARGS)
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml

@@ -70,7 +70,7 @@ class Deliverer:
     async def start(self) -> None:
         """Begin. What this hub had under way when it died is due again."""
         if self._database.kind == "sqlite":
-            async with self._database.unit_of_work() as uow:
+            async with self._database.unit_of_work(apart=True) as uow:
                 await outbox.take_over(uow, self._owner, everything=True)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -158,7 +158,7 @@ class Deliverer:
             self._dirty.update(await outbox.list_behind(connection))
         if self._database.kind == "postgresql" and self._clock.monotonic() - self._took_over_at >= _TAKE_OVER_S:
             self._took_over_at = self._clock.monotonic()
-            async with self._database.unit_of_work() as uow:
+            async with self._database.unit_of_work(apart=True) as uow:
                 await outbox.take_over(uow, self._owner, everything=False)
         async with self._database.read() as connection:
             return await outbox.list_due(connection, self._clock.time())
@@ -169,7 +169,7 @@ class Deliverer:
         self._dirty.difference_update(spaces)
         leased: list[tuple[Endpoint, Held]] = []
         try:
-            async with self._database.unit_of_work() as uow:
+            async with self._database.unit_of_work(apart=True) as uow:
                 if results:
                     await self._settle(uow, results)
                 if released:
