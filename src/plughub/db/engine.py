@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from plughub.db.audit import THE_HUB, Actor, Chain
 from plughub.db.unit_of_work import Event, UnitOfWork
+from plughub.db.write_lock import WriteLock
 from plughub.kit.clock import Clock
 from plughub.settings import Settings
 
@@ -43,8 +44,7 @@ class Database:
         self.url, self.kind = _normalised(url)
         self.listeners: list[Listener] = []
         self.after_commit: Listener | None = None
-        # asyncio.Lock wakes waiters in the order they came: no writer starves.
-        self.write_lock = asyncio.Lock()
+        self.write_lock = WriteLock()
         self._ends: set[asyncio.Task[None]] = set()
         if self.kind == "sqlite":
             self._writer, self._reader = _sqlite_engines(self.url)
@@ -67,7 +67,7 @@ class Database:
     def unit_of_work(self, actor: Actor = THE_HUB, *, apart: bool = False) -> "WorkScope":
         """`async with database.unit_of_work() as uow:` commits when the block ends, rolls back when it raises.
 
-        `apart`: on a connection beside those of the requests, which may all be taken.
+        `apart`: on a connection beside those of the requests, which may all be taken; on SQLite, where one writes, before them.
         """
         return WorkScope(self, actor, apart=apart)
 
@@ -90,7 +90,7 @@ class Database:
     async def open_transaction(self, *, apart: bool = False) -> AsyncConnection:
         """A connection inside a transaction; on SQLite with the write lock held. Ended by `end_transaction`."""
         if self.kind == "sqlite":
-            await self.write_lock.acquire()
+            await self.write_lock.acquire(first=apart)
         try:
             connection = await (self._apart if apart else self._writer).connect()
             try:

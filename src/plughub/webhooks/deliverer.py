@@ -25,7 +25,7 @@ from plughub.webhooks.service import Keeper, deed, told
 from plughub.webhooks.signing import Signer
 
 # So long a turn waits for more after the first that there is to do: a commit for many costs no more than one for one.
-PACE_S = 0.03
+PACE_S = 0.02
 SWEEP_S = 1.0
 _AGAIN_S = 1.0
 _TAKE_OVER_S = 3.0
