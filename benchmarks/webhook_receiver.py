@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        self.url, self.headers, self.parts = b"", {}, list[bytes]()
+        self.url, self.headers, self.parts = b"", dict[bytes, bytes](), list[bytes]()
 
     def on_url(self, url: bytes) -> None:
         self.url += url

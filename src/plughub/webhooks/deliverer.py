@@ -105,6 +105,11 @@ class Deliverer:
         self._stale = True
         self._woken.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something that a turn would do, besides what a look at the database would find."""
+        return bool(self._results or self._released or self._dirty or self._workers or self._hungry())
+
     async def quiet(self) -> None:
         """Return when no attempt is under way."""
         while self._workers:
