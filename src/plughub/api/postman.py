@@ -29,9 +29,11 @@ VARIABLES = (
     "request_id",
     "organization_id",
     "app_id",
+    "webhook_id",
+    "delivery_id",
 )
 # What stands in a path; other parameters are variables of their own name.
-_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
+_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack"}
 # What a query cannot do without.
 _ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
@@ -53,6 +55,8 @@ _KEPT = {
         'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
     ),
     "POST /api/oauth/apps": ('pm.collectionVariables.set("app_id", pm.response.json().id);',),
+    "POST /api/webhooks": ('pm.collectionVariables.set("webhook_id", pm.response.json().id);',),
+    "POST /api/webhooks/{webhook_id}/test": ('pm.collectionVariables.set("delivery_id", pm.response.json().delivery.id);',),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',
