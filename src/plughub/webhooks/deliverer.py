@@ -122,7 +122,7 @@ class Deliverer:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(SWEEP_S):
+                async with asyncio.timeout(SWEEP_S if self._stale or len(self._endpoints) else None):
                     await self._woken.wait()
                 await asyncio.sleep(PACE_S)
             except TimeoutError:
@@ -142,7 +142,8 @@ class Deliverer:
     async def turn(self) -> None:
         """Do what there is to do. Raises SQLAlchemyError, OSError, with nothing done."""
         due: Sequence[str] = ()
-        if self._stale or self._clock.monotonic() - self._swept_at >= SWEEP_S:
+        # Without a webhook there is nothing to look for: one that is made is heard of, whoever makes it.
+        if self._stale or (len(self._endpoints) and self._clock.monotonic() - self._swept_at >= SWEEP_S):
             due = await self._sweep()
         known = [endpoint for id_ in due if (endpoint := self._endpoints.find(id_)) is not None]
         # Those that have leased least first: who has much to do does not keep the others waiting.
