@@ -144,7 +144,12 @@ class Deliverer:
         due: Sequence[str] = ()
         # Without a webhook there is nothing to look for: one that is made is heard of, whoever makes it.
         if self._stale or (len(self._endpoints) and self._clock.monotonic() - self._swept_at >= SWEEP_S):
-            due = await self._sweep()
+            self._stale = False
+            try:
+                due = await self._sweep()
+            except BaseException:
+                self._stale = True
+                raise
         known = [endpoint for id_ in due if (endpoint := self._endpoints.find(id_)) is not None]
         # Those that have leased least first: who has much to do does not keep the others waiting.
         wanted = sorted({*known, *self._hungry()}, key=lambda endpoint: len(endpoint.queue))[:_CLAIMS]
@@ -155,7 +160,6 @@ class Deliverer:
 
     async def _sweep(self) -> list[str]:
         """Look at everything: webhooks that others changed, logs that grew unheard, what others left. Gives whose deliveries are due."""
-        self._stale = False
         async with self._database.read() as connection:
             await self._endpoints.refresh(connection, None)
             self._swept_at = self._clock.monotonic()
