@@ -12,6 +12,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet bench-usage \
+	bench-webhooks \
 	conformance lock clean
 
 help: ## Show this list
@@ -74,6 +75,9 @@ bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restar
 
 bench-usage: dev ## Measure what counting usage costs
 	$(BIN)/python -m benchmarks.usage
+
+bench-webhooks: dev ## Measure deliveries at a steady rate, on both databases; BENCH_ARGS="--quick"
+	$(BIN)/python -m benchmarks.webhooks $(BENCH_ARGS)
 
 lock: $(UV) ## Write both lock files anew after a change of the dependencies; UPGRADE=1 takes the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --output-file requirements.lock pyproject.toml

@@ -34,6 +34,7 @@ from plughub.api import (
     system,
     usage,
     v1_organization,
+    webhooks,
 )
 from plughub.api.framework import build_framework
 from plughub.api.openapi import render_openapi
@@ -76,6 +77,7 @@ from plughub.identity.session_directory import SessionDirectory
 from plughub.jobs import (
     announce_keys,
     letter,
+    prune_deliveries,
     prune_events,
     prune_health,
     prune_notifications,
@@ -103,6 +105,8 @@ from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
 from plughub.settings import Settings
 from plughub.upstream.pool import Pool
+from plughub.webhooks.deliverer import Deliverer
+from plughub.webhooks.service import Keeper
 from plughub.wiring import Wiring
 
 
@@ -178,6 +182,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *alerts.ROUTES,
         *notifications.ROUTES,
         *access.ROUTES,
+        *webhooks.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -235,6 +240,9 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
     tokens = TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    keeper = Keeper(secrets.sealer, settings.allow_private_addresses)
+    deliverer = Deliverer(database, keeper, tail, owner=follower.node_id, live_processes=lambda: follower.live_processes)
+    database.listeners.append(deliverer.follow)
     uses = KeyUses(database, settings.cache_entries)
     alarms = UsageAlarms(database)
     limits = make_limits(settings, clock, lambda: follower.live_processes, alarms.sound)
@@ -276,6 +284,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         cookies=cookies,
         digests=Digests(secrets.peppers),
         documents=Documents(settings, clock),
+        webhooks=keeper,
+        deliverer=deliverer,
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -303,7 +313,9 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications)
+    await hub.deliverer.start()
+    stack.push_async_callback(hub.deliverer.aclose)
+    pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, roll_up_usage)}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)

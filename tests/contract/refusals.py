@@ -55,6 +55,7 @@ _MISSING = {
     "grant": ("NOT_FOUND", "Grant not found", "", ""),
     "alert": ("NOT_FOUND", "Alert not found", "", ""),
     "notification": ("NOT_FOUND", "Notification not found", "", ""),
+    "webhook": ("NOT_FOUND", "Webhook not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

@@ -15,12 +15,12 @@ from plughub.kit.ids import new_id, public_id
 from tests.contract.cases import Json, filled
 from tests.oauth.flow import Flow
 from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
-from tests.walks.rows import Things, placed, team
+from tests.walks.rows import Things, hooked, placed, team
 
 _WITHOUT = "without "
 KINDS = (
     *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
-    *("alert", "notification"),
+    *("alert", "notification", "webhook", "delivery"),
 )
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
@@ -131,6 +131,9 @@ class World:
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
         known |= await self._of_oauth(names, key)
+        if {"new_webhook", "new_delivery"} & names:
+            made = await hooked(self.served)
+            known |= {"new_webhook": made["webhook"], "new_delivery": made["delivery"]}
         if "stream" in names:
             known["stream"] = await self._stream()
         return known

@@ -27,5 +27,7 @@ def hub(tmp_path: Path, packages: Packages) -> Iterator[RunningHub]:
     npx = tools / "npx"
     npx.write_text(f'#!/bin/sh\nexec "{packages.node}" "{packages.memory_script}"\n')
     npx.chmod(0o755)
-    with RunningHub(tmp_path / "data", settings={"PATH": os.pathsep.join([str(tools), os.environ["PATH"]])}) as running:
+    # The page about webhooks receives them on this machine.
+    settings = {"PATH": os.pathsep.join([str(tools), os.environ["PATH"]]), "PLUGHUB_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8"}
+    with RunningHub(tmp_path / "data", settings=settings) as running:
         yield running

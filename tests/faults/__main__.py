@@ -1,4 +1,4 @@
-"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage killed hostile]`.
+"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage killed hostile …]`.
 
 Each experiment runs against a `plughub serve` of its own. The exit code is 1 when a figure does not hold.
 """
@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from tests.faults import garbage, hanging, hostile, killed
+from tests.faults import garbage, hanging, hostile, killed, webhooks_killed, webhooks_outage, webhooks_receivers
 from tests.faults.board import Board
 from tests.flows.running_hub import RunningHub
 
 EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile}
+EXPERIMENTS |= {"webhooks_killed": webhooks_killed, "webhooks_receivers": webhooks_receivers, "webhooks_outage": webhooks_outage}
 SETTINGS = {"PLUGHUB_START_TIMEOUT_S": "3", "PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "1000000", "PLUGHUB_LOG_LEVEL": "warning"}
+SETTINGS |= {"PLUGHUB_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8"}
 
 
 def main() -> int:

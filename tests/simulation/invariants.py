@@ -16,15 +16,16 @@ from tests.simulation.world import Call, World
 
 # What a hub runs while nobody asks it anything.
 OWN_TASKS = Counter(
-    {
-        "JobLoop._run": 1,
-        "Wiring._write_news": 1,
-        "RefusalTrail._run": 1,
-        "UsageAlarms._run": 1,
-        "Rounds._run": 1,
-        "Notifier._run": 1,
-        "Lifespan._run": 1,
-    }
+    (
+        "JobLoop._run",
+        "Wiring._write_news",
+        "RefusalTrail._run",
+        "UsageAlarms._run",
+        "Rounds._run",
+        "Notifier._run",
+        "Deliverer._run",
+        "Lifespan._run",
+    ),
 )
 _REST_S = 30.0
 

@@ -52,6 +52,8 @@ PATH_KINDS = {
     "grant_id": "grant",
     "alert_id": "alert",
     "notification_id": "notification",
+    "webhook_id": "webhook",
+    "delivery_id": "delivery",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -66,6 +68,9 @@ WHOLE: Mapping[str, Json] = {
     "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
     "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
     "POST /v1/organization/members/invite": {"email": "new@example.com", "role": "member"},
+    "POST /api/webhooks": {"url": "https://receiver.invalid/hook", "events": ["server.*"]},
+    "POST /api/integrations/{service_name}": {"webhook_url": "https://receiver.invalid/hook", "events": ["server.*"]},
+    "POST /api/webhooks/{webhook_id}/recover": {"since": "2026-01-01T00:00:00Z"},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 
@@ -78,7 +83,7 @@ def name(row: Route) -> str:
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
     profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
-    allows the app, an alert, and a notification; real or not."""
+    allows the app, an alert, a notification, a webhook and a delivery of it; real or not."""
 
     server: str
     key: str
@@ -94,6 +99,8 @@ class Things:
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
     alert: str = field(default_factory=lambda: public_id("alert", new_id()))
     notification: str = field(default_factory=lambda: public_id("notif", new_id()))
+    webhook: str = field(default_factory=lambda: public_id("webhook", new_id()))
+    delivery: str = field(default_factory=lambda: public_id("dlv", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -111,7 +118,8 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, a notification, an organisation and its people that are real, as its server and key are
+    """`things` with a project, a profile, a notification, an alert, an organisation and its people, and a webhook that are real, as its
+    server and key are
     already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
@@ -121,8 +129,16 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     alert = await served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000, "server": things.server}, key=key)
     assert alert.status_code == 201, alert.text
     sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
-    own = {"alert": alert.json()["id"], "notification": sent}
+    own = {"alert": alert.json()["id"], "notification": sent, **await hooked(served, key)}
     return replace(things, project=project, profile=profile, slug=slug, **own, **await team(served, key))
+
+
+async def hooked(served: Served, key: str | None = None) -> dict[str, str]:
+    """A webhook of a key's, and a delivery to it that failed."""
+    made = (await served.call("POST", "/api/webhooks", WHOLE["POST /api/webhooks"], key=key)).json()
+    tried = await served.call("POST", f"/api/webhooks/{made['id']}/test", {}, key=key)
+    assert tried.status_code == 200, tried.text
+    return {"webhook": made["id"], "delivery": tried.json()["delivery"]["id"]}
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
@@ -154,7 +170,7 @@ def parameters(row: Route) -> list[str]:
 
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
-    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
+    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting", "service_name": "slack"}
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

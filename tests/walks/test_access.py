@@ -32,11 +32,27 @@ from tests.walks.rows import (
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # What a list of servers says nothing of.
-NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id", "app_id", "grant_id", "alert_id", "notification_id"}
+NO_SERVER = {
+    *(
+        "key_id",
+        "request_id",
+        "session_id",
+        "organization_id",
+        "user_id",
+        "app_id",
+        "grant_id",
+        "alert_id",
+        "notification_id",
+        "webhook_id",
+    ),
+}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
 # Rows of one project or profile: which servers are in it decides who sees it.
 PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
+
+# Rows of one webhook: who may use some servers does not get to what is told of more.
+HOOKS = tuple(row for row in CLOSED if "webhook_id" in parameters(row))
 
 
 @dataclass
@@ -218,6 +234,15 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
     looked_for = row.method == "GET" or row.door == "mcp"
     assert answer.status_code == (404 if looked_for else 403)
     assert looked_for or answer.json()["error"]["details"]["reason"] == "server_list"
+    check_error(row, answer)
+
+
+@pytest.mark.requirement("webhooks.grant")
+@pytest.mark.parametrize("row", HOOKS, ids=name)
+async def test_a_webhook_that_is_told_of_more_than_the_key_may_use_looks_missing(served: Served, people: People, row: Route) -> None:
+    answer = await ask(served, row, people.things, key=people.listed)
+    assert answer.status_code == 404
+    assert comparable(answer) == comparable(await ask(served, row, Things.missing(), key=people.listed))
     check_error(row, answer)
 
 

@@ -16,6 +16,7 @@ REACHING = {
     "POST /api/servers/{uuid}/test",
     "POST /v1/mcps/{mcp_id}/test",
     "POST /api/servers/{uuid}/restart",
+    "POST /api/webhooks/{webhook_id}/test",
 }
 # Accounts tell the log of what ends a session; what they do besides is in tests/api/test_auth.py.
 ACCOUNTS = {name(row) for row in ROWS if row.tag in ("Accounts", "Command line")} - {"POST /api/auth/logout"}
@@ -44,6 +45,7 @@ LISTS = (
     "/v1/api-keys?per_page=100",
     "/api/projects?limit=100",
     "/api/profiles?limit=100",
+    "/api/webhooks?limit=100",
 )
 
 
@@ -96,6 +98,8 @@ def change(served: Served, row: Route, things: Things) -> object:
     sent = whole_body(row, things)
     if "user_id" in row.path:
         return sent
+    if "webhook_id" in row.path and row.method == "PATCH":
+        return {"description": "Changed"}
     if "server_uuid" in row.path:
         return {"enabled": False}
     if row.path == "/api/admin/organizations/{organization_id}":

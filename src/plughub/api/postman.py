@@ -31,9 +31,11 @@ VARIABLES = (
     "app_id",
     "alert_id",
     "notification_id",
+    "webhook_id",
+    "delivery_id",
 )
 # What stands in a path; other parameters are variables of their own name.
-_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
+_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack"}
 # What a query cannot do without.
 _ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
@@ -59,6 +61,8 @@ _KEPT = {
     "POST /api/notifications": ('pm.collectionVariables.set("notification_id", pm.response.json().id);',),
     "POST /api/oauth/apps": ('pm.collectionVariables.set("app_id", pm.response.json().id);',),
     "POST /api/alerts": ('pm.collectionVariables.set("alert_id", pm.response.json().id);',),
+    "POST /api/webhooks": ('pm.collectionVariables.set("webhook_id", pm.response.json().id);',),
+    "POST /api/webhooks/{webhook_id}/test": ('pm.collectionVariables.set("delivery_id", pm.response.json().delivery.id);',),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from plughub.db.audit import THE_HUB, Actor, Chain
 from plughub.db.unit_of_work import Event, UnitOfWork
+from plughub.db.write_lock import WriteLock
 from plughub.kit.clock import Clock
 from plughub.settings import Settings
 
@@ -43,14 +44,16 @@ class Database:
         self.url, self.kind = _normalised(url)
         self.listeners: list[Listener] = []
         self.after_commit: Listener | None = None
-        # asyncio.Lock wakes waiters in the order they came: no writer starves.
-        self.write_lock = asyncio.Lock()
+        self.write_lock = WriteLock()
         self._ends: set[asyncio.Task[None]] = set()
         if self.kind == "sqlite":
             self._writer, self._reader = _sqlite_engines(self.url)
+            self._apart = self._writer
         else:
             self._writer = create_async_engine(self.url, pool_size=10, max_overflow=10, pool_pre_ping=False)
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+            # For what runs without a request: when many wait for a connection, it does not wait behind them.
+            self._apart = create_async_engine(self.url, pool_size=1, max_overflow=1, pool_pre_ping=False)
 
     @property
     def path(self) -> Path:
@@ -61,9 +64,12 @@ class Database:
         """`async with database.read() as conn:` a connection for reading; every statement sees the newest commit."""
         return self._reader.connect()
 
-    def unit_of_work(self, actor: Actor = THE_HUB) -> "WorkScope":
-        """`async with database.unit_of_work() as uow:` commits when the block ends, rolls back when it raises."""
-        return WorkScope(self, actor)
+    def unit_of_work(self, actor: Actor = THE_HUB, *, apart: bool = False) -> "WorkScope":
+        """`async with database.unit_of_work() as uow:` commits when the block ends, rolls back when it raises.
+
+        `apart`: on a connection beside those of the requests, which may all be taken; on SQLite, where one writes, before them.
+        """
+        return WorkScope(self, actor, apart=apart)
 
     async def dispatch(self, events: Sequence[Event]) -> None:
         """Tell every listener; all of them hear it even when one fails, then the first failure is raised."""
@@ -79,15 +85,14 @@ class Database:
         while self._ends:
             await asyncio.wait(self._ends)
         await self._writer.dispose()
-        if self.kind == "sqlite":
-            await self._reader.dispose()
+        await (self._reader if self.kind == "sqlite" else self._apart).dispose()
 
-    async def open_transaction(self) -> AsyncConnection:
+    async def open_transaction(self, *, apart: bool = False) -> AsyncConnection:
         """A connection inside a transaction; on SQLite with the write lock held. Ended by `end_transaction`."""
         if self.kind == "sqlite":
-            await self.write_lock.acquire()
+            await self.write_lock.acquire(first=apart)
         try:
-            connection = await self._writer.connect()
+            connection = await (self._apart if apart else self._writer).connect()
             try:
                 await connection.begin()
             except BaseException:
@@ -123,14 +128,15 @@ class Database:
 class WorkScope:
     """The `async with` of a unit of work. Not nestable: the inner one would wait for the outer one's write lock."""
 
-    __slots__ = ("_actor", "_connection", "_database", "_work")
+    __slots__ = ("_actor", "_apart", "_connection", "_database", "_work")
 
-    def __init__(self, database: Database, actor: Actor) -> None:
+    def __init__(self, database: Database, actor: Actor, *, apart: bool) -> None:
+        self._apart = apart
         self._database = database
         self._actor = actor
 
     async def __aenter__(self) -> UnitOfWork:
-        self._connection = await self._database.open_transaction()
+        self._connection = await self._database.open_transaction(apart=self._apart)
         self._work = UnitOfWork(self._connection, self._database.clock, self._database.chain, self._actor)
         return self._work
 

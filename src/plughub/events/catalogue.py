@@ -52,6 +52,12 @@ NOTIFICATION_CREATED: Final = "notification.created"
 # Not for the public stream: a count of unread ones that somebody shows has changed.
 NOTIFICATION_READ: Final = "notification.read"
 NOTIFICATION_DELETED: Final = "notification.deleted"
+# Not for the public stream: they tell who delivers that a webhook has changed.
+WEBHOOK_CREATED: Final = "webhook.created"
+WEBHOOK_UPDATED: Final = "webhook.updated"
+WEBHOOK_DELETED: Final = "webhook.deleted"
+# The hub gave a webhook up.
+WEBHOOK_DISABLED: Final = "webhook.disabled"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -247,6 +253,18 @@ class NotificationMarked(TypedDict):
 
     notification_id: NotRequired[str]
     count: NotRequired[int]
+
+
+class WebhookChanged(TypedDict):
+    """`webhook.created`, `.updated`, `.deleted`, `.disabled`. `reason` of the last: the receiver answered 410 (`gone`), or every attempt
+    of five days failed (`failing`, since `failing_since`, epoch seconds).
+    """
+
+    webhook_id: str
+    url: str
+    changed: NotRequired[list[str]]
+    reason: NotRequired[Literal["gone", "failing"]]
+    failing_since: NotRequired[float]
 
 
 class ToolCalled(TypedDict):

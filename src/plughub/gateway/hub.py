@@ -34,6 +34,8 @@ from plughub.servers.status import StatusBoard
 from plughub.settings import Settings
 from plughub.upstream.pool import Pool
 from plughub.upstream.target import Target
+from plughub.webhooks.deliverer import Deliverer
+from plughub.webhooks.service import Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Hub:
     accounts: Accounts
     digests: Digests
     documents: Documents
+    webhooks: Keeper
+    deliverer: Deliverer
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

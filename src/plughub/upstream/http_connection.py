@@ -33,6 +33,7 @@ class Exchange:
         "location",
         "noise",
         "on_event",
+        "retry_after",
         "session",
         "size",
         "skips",
@@ -48,6 +49,7 @@ class Exchange:
         self.content_type = b""
         self.session: bytes | None = None
         self.location = b""
+        self.retry_after = b""
         self.body: list[bytes] = []
         self.size = 0
         self.sse: SseParser | None = None
@@ -279,6 +281,8 @@ class HttpConnection(asyncio.Protocol):
             self.encoding = value.strip().lower()
         elif name == b"location":
             exchange.location = value
+        elif name == b"retry-after":
+            exchange.retry_after = value
         elif name == b"keep-alive" and (found := _TIMEOUT.search(value)):
             self._keep_s = min(KEPT_S * 15, max(0.0, int(found[1]) - 1.0))
 

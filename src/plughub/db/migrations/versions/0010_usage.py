@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 _COUNTS = ("ok", "tool_error", "refused", "limited", "upstream_error", "timeout", "cancelled", "hub_error", "bytes_in", "bytes_out")
 
