@@ -50,7 +50,9 @@ _TYPES: Iterable[EventType] = (
     EventType(c.SERVER_DELETED, c.ServerChanged, "A server was removed", _A_SERVER),
     EventType(c.SERVER_CONNECTED, c.ServerStatus, "The hub reaches the server", _A_STATUS),
     EventType(c.SERVER_DISCONNECTED, c.ServerStatus, "The connection has ended", _A_STATUS),
-    EventType(c.SERVER_ERROR, c.ServerStatus, "The server cannot be reached; `error` says why", _A_STATUS | {"error": "Connection refused"}),
+    EventType(
+        c.SERVER_ERROR, c.ServerStatus, "The server cannot be reached; `error` says why", _A_STATUS | {"error": "Connection refused"}
+    ),
     EventType(c.TOOL_EXECUTED, c.ToolCalled, "A tool gave a result; `is_error`: the tool's own error", _A_CALL),
     EventType(
         c.TOOL_FAILED,

@@ -6,6 +6,7 @@ from plughub.cluster.limits import Limits
 from plughub.db.engine import Database
 from plughub.db.writer import BatchingWriter
 from plughub.events.follower import Follower
+from plughub.events.live import LiveEvents
 from plughub.events.tail import Tail
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
@@ -15,6 +16,7 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.tickets import Tickets
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts
 from plughub.keys.directory import KeyDirectory
@@ -43,6 +45,8 @@ class Hub:
     writer: BatchingWriter
     follower: Follower
     tail: Tail
+    live: LiveEvents
+    tickets: Tickets
     sealer: Sealer
     peppers: Peppers
     keys: KeyDirectory
