@@ -129,8 +129,7 @@ class EventStreams:
         try:
             reader = await hub.live.join(caller.space_id)
             try:
-                if last_id is not None and last_id.epoch == reader.epoch:
-                    await reader.reach(last_id.seq)
+                await reader.reach(last_id.seq if last_id is not None and last_id.epoch == reader.epoch else 0)
                 stream = EventStream(request, feed, reader, form, last_id)
                 if request.ticket is not None:
                     await hub.tickets.spend(request.ticket, _name(request, form), stream.position)

@@ -86,8 +86,9 @@ class Reader:
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     async def reach(self, seq: int) -> None:
-        """Read on if that number is not read yet: a client may know it from another process."""
-        if seq > self.seq:
+        """Read what is known to be there, so that who comes now does not hear of what was before; and up to that number, which a client
+        may know from another process."""
+        if seq > self.seq or self._news.is_set() or self._reading.locked():
             await self._read_on()
 
     def grown(self, _space_id: str) -> None:
