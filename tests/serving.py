@@ -28,6 +28,7 @@ from plughub.kit.crypto import Sealer
 from plughub.kit.ids import new_id
 from plughub.settings import Settings
 from tests.conftest import FakeClock, empty
+from tests.events.schemas import check_events
 from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, error_reply, json_reply, reply
 
 BASE = "http://localhost"
@@ -206,6 +207,7 @@ async def serving(
     settings = Settings(data_dir=data_dir, database_url=url, **{**fast, **given})
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     app = create_app(settings, secrets, clock)
+    app.hub.database.listeners.append(check_events)
     async with Lifespan(app.asgi):
         assert app.first is not None
         transport = httpx2.ASGITransport(app=app.asgi, raise_app_exceptions=True)  # type: ignore[arg-type]

@@ -67,7 +67,8 @@ async def prune_requests(uow: UnitOfWork, space_id: str, before_at: float, limit
         old = old.order_by(event.c.at).limit(limit - removed)
         if name in TOOL_CALLS:  # whoever was told of events up to an earlier one learns that some are gone
             newest = (await uow.execute(select(func.max(old.subquery().c.seq)))).scalar()
-            await uow.execute(update(space).where(space.c.id == space_id, space.c.pruned_seq < newest).values(pruned_seq=newest))
+            if newest is not None:
+                await uow.execute(update(space).where(space.c.id == space_id, space.c.pruned_seq < newest).values(pruned_seq=newest))
         done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
         removed += done.rowcount
     return removed
