@@ -184,9 +184,8 @@ async def test_what_is_foreign_looks_missing_to_the_byte(served: Served, people:
         check_error(row, foreign)
 
 
-# Streams of events have no end to wait for: who hears what is shown in tests/api/test_events.py.
 @pytest.mark.requirement("routes.walk-callers", "keys.environments-apart")
-@pytest.mark.parametrize("row", [row for row in ROWS if not has_id(row) and not row.event_source], ids=name)
+@pytest.mark.parametrize("row", [row for row in ROWS if not has_id(row)], ids=name)
 async def test_no_answer_holds_anything_foreign(served: Served, people: People, row: Route) -> None:
     for key in ("" if row.scope == PUBLIC else people.stranger, people.test):
         answer = await ask(served, row, people.things, key=key)
@@ -226,7 +225,7 @@ async def test_a_place_without_a_granted_server_looks_missing_and_no_key_with_a_
 @pytest.mark.parametrize("row", (*OPEN, *PERSONAL), ids=name)
 async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> None:
     """Else the walk would prove nothing."""
-    if row.method == "DELETE" or row.event_source:  # who gets into a stream: tests/api/test_events.py
+    if row.method == "DELETE":
         return
     personal = row in PERSONAL
     answer = await ask(served, row, people.things, key=await credential(served, row, people.organization) if personal else people.owner)
