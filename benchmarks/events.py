@@ -68,7 +68,7 @@ async def listen(hub: Hub, count: int) -> list[Listener]:
 
     async def one() -> None:
         async with gate:
-            _, listener = await loop.create_connection(lambda: Listener(head.encode()), url.hostname, url.port)
+            _, listener = await loop.create_connection(lambda: Listener(head.encode()), url.hostname or "", url.port or 0)
             if not await listener.open:
                 raise RuntimeError("a stream was refused")
             found.append(listener)

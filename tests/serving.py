@@ -251,7 +251,7 @@ class RawCall:
 
     def __init__(self, served: Served, method: str, path: str, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
         self.answer = RawAnswer()
-        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         key = served.key if key is None else key
         given = {"host": "localhost", **({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
         self.scope: Scope = {
@@ -274,17 +274,17 @@ class RawCall:
 
     def piece(self, body: bytes, *, more: bool = False) -> Self:
         """A part of the body comes in."""
-        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+        self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
         return self
 
     def leave(self) -> None:
         """The client closes the connection."""
-        self._incoming.put_nowait({"type": "http.disconnect"})
+        self.incoming.put_nowait({"type": "http.disconnect"})
 
     async def run(self) -> RawAnswer:
         """The whole answer."""
         with anyio.fail_after(20):
-            await self._app(self.scope, self._incoming.get, lambda message: self.sends(message))
+            await self._app(self.scope, self.incoming.get, lambda message: self.sends(message))
         return self.answer
 
     def start(self) -> asyncio.Task[RawAnswer]:

@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import quote
 
 import anyio
 import pytest
 from sqlalchemy import update
 
+from plughub.api.events import EventStreams
 from plughub.db.tables import space
-from plughub.door import event_stream
 from plughub.door.dispatch import STOPPING
+from plughub.door.request import Request
 from plughub.kit.errors import Unavailable
+from plughub.kit.waits import Waits
 from tests.serving import Json, RawCall, Served
 
 pytestmark = pytest.mark.anyio
@@ -348,25 +348,20 @@ async def test_a_login_and_a_test_environment_have_tickets_too(served: Served) -
     await listener.call.answer.until(lambda: listener.call.answer.complete)
 
 
-@contextmanager
-def heartbeat(seconds: float) -> Iterator[None]:
-    """A shorter one, so that nobody waits for it."""
-    was, event_stream.HEARTBEAT_S = event_stream.HEARTBEAT_S, seconds
-    try:
-        yield
-    finally:
-        event_stream.HEARTBEAT_S = was
-
-
 @pytest.mark.requirement("events.heartbeat")
 async def test_a_sign_of_life_says_how_far_the_log_has_gone(served: Served, key: str) -> None:
-    with heartbeat(0.05):
-        listener = await Listener(served, "type=tool.executed", key=key).opened()
-        begun = listener.last_id
-        await change(served, "not for it", key)
-        await listener.call.answer.until(lambda: b": keep-alive" in listener.call.answer.body and listener.last_id != begun)
-        assert listener.with_data == []
-        await listener.leave()
+    listener, hub = Listener(served, "type=tool.executed", key=key), served.app.hub
+    entry = await hub.keys.resolve(key)
+    assert entry is not None
+    request = Request(listener.call.scope, listener.call.incoming.get, listener.call.sends, "req_1", Waits())
+    request.caller = entry.caller
+    listener.running = asyncio.create_task(EventStreams(hub, heartbeat_s=0.05).open_all(request))
+    await listener.call.answer.until(lambda: len(listener.call.answer.messages) > 1)
+    begun = listener.last_id
+    await change(served, "not for it", key)
+    await listener.call.answer.until(lambda: b": keep-alive" in listener.call.answer.body and listener.last_id != begun)
+    assert listener.with_data == []
+    await listener.leave()
 
 
 @pytest.mark.requirement("events.log")

@@ -16,7 +16,7 @@ NAMES = {value for name, value in vars(catalogue).items() if name.isupper() and 
 
 @pytest.mark.requirement("events.schemas")
 def test_every_name_is_either_public_or_internal() -> None:
-    assert NAMES == {*PUBLISHED, *INTERNAL}
+    assert {*PUBLISHED, *INTERNAL} == NAMES
     assert not INTERNAL & set(PUBLISHED) and not COMING & set(PUBLISHED)
 
 
@@ -55,7 +55,9 @@ def test_a_subscription_hears_what_it_names(subscription: str, heard: set[str]) 
 
 
 @pytest.mark.requirement("events.names")
-@pytest.mark.parametrize("word", ["", ".", "server", "server.", "server.creat*", "*.created", "mcp", "request.completed", "SERVER.*", "x.*"])
+@pytest.mark.parametrize(
+    "word", ["", ".", "server", "server.", "server.creat*", "*.created", "mcp", "request.completed", "SERVER.*", "x.*"]
+)
 def test_what_names_nothing_is_not_known(word: str) -> None:
     assert not is_known(word)
 

@@ -1,4 +1,4 @@
-"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage killed hostile resumed slow-readers]`.
+"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage …]`.
 
 Each experiment runs against a `plughub serve` of its own. The exit code is 1 when a figure does not hold.
 """

@@ -5,11 +5,10 @@ import random
 import time
 
 from tests.faults.board import Board
-from tests.faults.streams import Place, Publisher, StreamClient
+from tests.faults.streams import Place, Publisher, StreamClient, pause, until
 from tests.flows.running_hub import RunningHub
 
 SETTINGS = {"PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "1000000", "PLUGHUB_LOG_LEVEL": "warning"}
-_LATE_S = 30.0
 _STARTS_S = 2.0
 
 
@@ -22,19 +21,19 @@ async def run(hub: RunningHub, board: Board, *, full: bool) -> None:
     following = [StreamClient(place, made["key"], "type=tool.executed") for _ in range(clients)]
     running = [asyncio.create_task(client.run()) for client in following]
     try:
-        await _until(lambda: all(client.opened for client in following))
+        await until(lambda: all(client.opened for client in following))
         publisher = Publisher(place, server)
         breaking = [asyncio.create_task(_drop(client, drops, seconds)) for client in following]
         await asyncio.gather(publisher.run(rate, seconds), _kill(place, kills, seconds), *breaking)
         wanted = await asyncio.to_thread(_log, place.hub)
-        await _until(lambda: all(_named(client)[-1:] == wanted[-1:] for client in following))
+        await until(lambda: all(_named(client)[-1:] == wanted[-1:] for client in following))
         board.note("events", f"{len(wanted)} to {clients} clients, {sum(client.opened - 1 for client in following)} times resumed")
         board.none("clients with a gap, a duplicate or another order", [c for c in following if _named(c) != wanted])
         board.none("clients whose unnamed frames differ", [c for c in following if _mirrored(c) != wanted])
         board.none("clients that were told of a gap", [c for c in following if c.gaps])
         began = time.monotonic()
         await asyncio.to_thread(place.hub.api, "DELETE", f"/api/auth/keys/{made['id']}")
-        await _until(lambda: all(client.refused for client in following))
+        await until(lambda: all(client.refused for client in following))
         board.at_most("streams of a revoked key ended after", time.monotonic() - began, 5.0, " s")
     finally:
         for task in running:
@@ -46,14 +45,14 @@ async def run(hub: RunningHub, board: Board, *, full: bool) -> None:
 
 async def _drop(client: StreamClient, times: int, seconds: float) -> None:
     for _ in range(times):
-        await asyncio.sleep(random.uniform(0, 2 * seconds / times))
+        await pause(random.uniform(0, 2 * seconds / times))
         client.drop()
 
 
 async def _kill(place: Place, times: int, seconds: float) -> None:
     """kill -9, and another hub on the same data."""
     for _ in range(times):
-        await asyncio.sleep(max(0.5, seconds / (times + 1) - _STARTS_S / 2))
+        await pause(max(0.5, seconds / (times + 1) - _STARTS_S / 2))
         await asyncio.to_thread(place.hub.kill)
         after = RunningHub(place.hub.data_dir, settings=SETTINGS)
         place.hub = await asyncio.to_thread(after.__enter__)
@@ -77,10 +76,3 @@ def _named(client: StreamClient) -> list[str]:
 
 def _mirrored(client: StreamClient) -> list[str]:
     return [id_.removesuffix(".m") for id_, event in client.frames if event != "tool.executed"]
-
-
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    end = time.monotonic() + _LATE_S
-    while not condition() and time.monotonic() < end:
-        await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -11,6 +12,21 @@ from tests.flows.running_hub import RunningHub
 
 BROKEN = (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError)
 _AGAIN_S = 0.1
+_LATE_S = 30.0
+
+
+async def pause(seconds: float) -> None:
+    """Give the others so much time."""
+    turn = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, turn.set)
+    await turn.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, not for ever: whoever waits looks at what there is then."""
+    end = time.monotonic() + _LATE_S
+    while not condition() and time.monotonic() < end:
+        await pause(0.05)
 
 
 class Place:
@@ -51,7 +67,7 @@ class StreamClient:
             with suppress(*BROKEN):
                 await self._follow()
             self._writer = None
-            await asyncio.sleep(_AGAIN_S)
+            await pause(_AGAIN_S)
 
     async def _follow(self) -> None:
         reader, writer, host = await self._place.connect()
@@ -95,7 +111,7 @@ class Publisher:
         body = json.dumps({"parameters": {"text": "hello"}}).encode()
         sent, connection = 0, None
         while (due := sent / rate) < duration_s:
-            await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
+            await pause(max(0.0, begin + due - time.monotonic()))
             sent += 1
             try:
                 connection = connection or await self._place.connect()

@@ -14,7 +14,7 @@ from plughub.api.event_shapes import EventList, TicketOut
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep, door_request
 from plughub.api.reply import reply
 from plughub.db.audit import Deed
-from plughub.door.event_stream import EventStream
+from plughub.door.event_stream import HEARTBEAT_S, EventStream
 from plughub.door.request import Request
 from plughub.door.routes import Route
 from plughub.events.body import event_body
@@ -90,7 +90,8 @@ async def create_ticket(caller: CallerDep, uow: UowDep, hub: HubDep, request: Fr
     """A ticket that opens one event stream in the place of the key that asks for it: for pages that must not hold the key."""
     shown = hub.admission.shown(door_request(request), caller)
     ticket = await hub.tickets.make(uow, caller, shown)
-    uow.audit(Deed("ticket.created", "ticket", space_id=caller.space_id))
+    made = {"scopes": sorted(caller.scopes), "expires_in": OPENS_S}
+    uow.audit(Deed("ticket.created", "ticket", name="event stream", space_id=caller.space_id, after=made))
     return reply({"ticket": ticket, "expires_in": OPENS_S}, 201)
 
 
@@ -111,8 +112,9 @@ async def describe_server_events(_wanted: Annotated[StreamWanted, Query()]) -> R
 class EventStreams:
     """Answers whoever opens a stream."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._hub = hub
+        self._heartbeat_s = heartbeat_s
 
     async def open_all(self, request: Request) -> None:
         """GET /api/events"""
@@ -130,7 +132,7 @@ class EventStreams:
             reader = await hub.live.join(caller.space_id)
             try:
                 await reader.reach(last_id.seq if last_id is not None and last_id.epoch == reader.epoch else 0)
-                stream = EventStream(request, feed, reader, form, last_id)
+                stream = EventStream(request, feed, reader, form, last_id, self._heartbeat_s)
                 if request.ticket is not None:
                     await hub.tickets.spend(request.ticket, _name(request, form), stream.position)
                 request.error = await stream.run()

@@ -32,13 +32,16 @@ _OPENING: list[Header] = [(b"referrer-policy", b"no-referrer")]
 class EventStream:
     """A `events.live.Client`. `run` it once; `feed` is ended by whoever ends streams, and closed by whoever opened it."""
 
-    def __init__(self, request: Request, feed: Feed, reader: Reader, form: Form, last_id: StreamId | None) -> None:
+    def __init__(
+        self, request: Request, feed: Feed, reader: Reader, form: Form, last_id: StreamId | None, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._request = request
         self._direct = request.direct
         self._feed = feed
         self._reader = reader
         self._form = form
         self._last_id = last_id
+        self._heartbeat_s = heartbeat_s
         self._resumes = last_id is not None and last_id.epoch == reader.epoch and last_id.seq <= reader.seq
         self.position = last_id.seq if last_id is not None and self._resumes else reader.seq
         self._told = self.position  # the number that the client knows it has come to
@@ -143,7 +146,7 @@ class EventStream:
         """Until there is something to do, or it is time for a sign of life: with the number that the client has come to, so that it
         resumes from near the end even when little of the log is for it."""
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
+            async with asyncio.timeout(self._heartbeat_s):
                 await self._feed.wake.wait()
         except TimeoutError:
             self.position = self._reader.seq
