@@ -55,7 +55,7 @@ class EventStream:
 
     def deliver(self, frames: bytes, events: int) -> None:
         """Send them now, or when the client has taken what is before them. See `events.live.Client`."""
-        if self._slow:
+        if self._over:
             return
         if not self._busy and self._direct is not None and self._direct.write_now(frames):
             return
@@ -178,12 +178,11 @@ class EventStream:
                 self._writing.reschedule(asyncio.get_running_loop().time() + LAST_S)
 
     async def _close(self) -> None:
-        """Say why, and that all is said."""
+        """Say why, and that all is said. What waits is not sent any more: it is in the log for whoever may come back."""
         error = self._feed.stopped
         if error is None:
             frames = told_frame("stream.closed", {"reason": "slow", "message": "Events came faster than they were read: resume"})
         else:
-            await self._send_waiting()
             stopping = error.text == STOPPING
             frames = told_frame("stream.closed", {"reason": "stopping" if stopping else error.code.lower(), "message": error.text})
             if stopping:  # not everybody at once
