@@ -12,7 +12,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet bench-usage \
-	bench-webhooks \
+	bench-webhooks bench-events browser \
 	conformance lock clean
 
 help: ## Show this list
@@ -26,7 +26,10 @@ run: install ## Start the hub; ARGS="--port 8080 …" go to `plughub serve`
 dev: $(VENV)/.dev ## Add what tests and checks need, from requirements-dev.lock
 
 test: dev ## Run the tests; ARGS="tests/keys -k revoked" go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/browser $(ARGS)
+
+browser: dev ## The documents' samples and the pages in a real Chromium; skipped, and said so, where there is none
+	$(BIN)/python -m pytest -rs tests/browser $(ARGS)
 
 simulate: dev ## Run the hub through random storms: SEEDS=0:500, or one of them again: SEEDS=7
 	SEEDS=$(or $(SEEDS),0:200) $(BIN)/python -m pytest -q tests/simulation -k storm $(ARGS)
@@ -70,6 +73,9 @@ bench: dev ## Measure the hub against its targets; BENCH_ARGS="--quick"
 
 conformance: dev ## Run the official conformance suite direct and through the hub; ARGS="--only http-2026"
 	$(BIN)/python -m tests.conformance.run $(ARGS)
+bench-events: dev ## Measure how long an event takes to a thousand clients; BENCH_ARGS="--clients 200 --seconds 5"
+	$(BIN)/python -m benchmarks.events $(BENCH_ARGS)
+
 bench-fleet: dev ## Measure a hub with many servers: lists, idle servers, restarts beside calls; BENCH_ARGS="--quick"
 	$(BIN)/python -m benchmarks.fleet $(BENCH_ARGS)
 

@@ -28,6 +28,7 @@ from plughub.kit.crypto import Sealer
 from plughub.kit.ids import new_id
 from plughub.settings import Settings
 from tests.conftest import FakeClock, empty
+from tests.events.schemas import check_events
 from tests.fakes.http_servers import SSE_HEAD, HttpServer, Seen, chunk, error_reply, json_reply, reply
 
 BASE = "http://localhost"
@@ -207,6 +208,7 @@ async def serving(
     settings = Settings(data_dir=data_dir, database_url=url, **{**fast, **given})
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     app = create_app(settings, secrets, clock)
+    app.hub.database.listeners.append(check_events)
     async with Lifespan(app.asgi):
         assert app.first is not None
         transport = httpx2.ASGITransport(app=app.asgi, raise_app_exceptions=True)  # type: ignore[arg-type]
@@ -250,7 +252,7 @@ class RawCall:
 
     def __init__(self, served: Served, method: str, path: str, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
         self.answer = RawAnswer()
-        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         key = served.key if key is None else key
         given = {"host": "localhost", **({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
         self.scope: Scope = {
@@ -273,17 +275,17 @@ class RawCall:
 
     def piece(self, body: bytes, *, more: bool = False) -> Self:
         """A part of the body comes in."""
-        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+        self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
         return self
 
     def leave(self) -> None:
         """The client closes the connection."""
-        self._incoming.put_nowait({"type": "http.disconnect"})
+        self.incoming.put_nowait({"type": "http.disconnect"})
 
     async def run(self) -> RawAnswer:
         """The whole answer."""
         with anyio.fail_after(20):
-            await self._app(self.scope, self._incoming.get, lambda message: self.sends(message))
+            await self._app(self.scope, self.incoming.get, lambda message: self.sends(message))
         return self.answer
 
     def start(self) -> asyncio.Task[RawAnswer]:

@@ -17,6 +17,7 @@ from plughub.api import (
     cli_auth,
     client_files,
     contents,
+    events,
     keys,
     lists,
     logs,
@@ -55,6 +56,7 @@ from plughub.door.refusals import RefusalTrail
 from plughub.door.routes import Route, RouteTable
 from plughub.door.stats import DoorStats
 from plughub.events.follower import Follower
+from plughub.events.live import LiveEvents
 from plughub.events.tail import Tail
 from plughub.first_start import FirstStart, check_secrets, prepare, prepare_owner
 from plughub.gateway.admission import Admission
@@ -69,6 +71,7 @@ from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.tickets import Tickets
 from plughub.gateway.tokens import Tokens
 from plughub.gateway.tracing import open_traces
 from plughub.gateway.usage_alarms import UsageAlarms
@@ -159,6 +162,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
     """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
+        *events.routes(hub),
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
@@ -235,11 +239,14 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     database.listeners.append(tail.follow)
     writer = BatchingWriter(database, settings)
     writer.on_written = tail.grown
+    live = LiveEvents(database, tail)
+    writer.in_haste = lambda: live.watched
     directory = ServerDirectory(database, secrets.sealer, settings, trusted=follower.trusted)
     pool = Pool(settings, wiring, clock=clock)
     key_directory = KeyDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
     cookies = Cookies(settings, SessionDirectory(database, settings, trusted=follower.trusted))
-    tokens = TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted)
+    tickets = Tickets(database)
+    tokens = Tokens(TokenDirectory(database, secrets.peppers, settings, trusted=follower.trusted), tickets)
     keeper = Keeper(secrets.sealer, settings.allow_private_addresses)
     deliverer = Deliverer(database, keeper, tail, owner=follower.node_id, live_processes=lambda: follower.live_processes)
     database.listeners.append(deliverer.follow)
@@ -260,6 +267,8 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         writer=writer,
         follower=follower,
         tail=tail,
+        live=live,
+        tickets=tickets,
         sealer=secrets.sealer,
         peppers=secrets.peppers,
         keys=key_directory,
@@ -269,7 +278,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         logs=lines,
         limits=limits,
         alarms=alarms,
-        admission=Admission(settings, key_directory, cookies, Tokens(tokens), limits, clock, uses),
+        admission=Admission(settings, key_directory, cookies, tokens, limits, clock, uses),
         pool=pool,
         exchange=exchange,
         catalog=catalog,
@@ -298,6 +307,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.follower.aclose)
     hub.tail.start()
     stack.push_async_callback(hub.tail.aclose)
+    stack.callback(hub.live.close)
     hub.alarms.start()
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()

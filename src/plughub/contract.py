@@ -6,6 +6,7 @@ from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
 from plughub.app import create_app
 from plughub.data_dir import Secrets
+from plughub.events.document import render_events
 from plughub.keys.service import Peppers
 from plughub.kit.crypto import Sealer
 from plughub.settings import Settings
@@ -19,6 +20,7 @@ def main() -> None:
     application = create_app(Settings(), Secrets(Peppers({1: nothing}), Sealer({1: nothing})))
     CONTRACT.mkdir(exist_ok=True)
     (CONTRACT / "openapi.json").write_text(render_openapi(application.rows))
+    (CONTRACT / "events.json").write_text(render_events())
     (CONTRACT / "postman.json").write_text(render_postman(application.rows))
 
 

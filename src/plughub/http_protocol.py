@@ -6,7 +6,8 @@ limited. Between requests the server's keep-alive time counts, on the same timer
 
 The short ways: uvicorn checks every header of every answer by two regular expressions and writes head and body apart; a hot answer
 has eleven headers, all written by the hub. `Cycle.whole` writes such an answer at once: some 8 of 75 us. `Cycle.take` gives a body
-that is there without waiting for it.
+that is there without waiting for it. `Cycle.write_now` sends a part of a stream without a turn of the loop: what a thousand clients hear
+takes a tenth of the time.
 """
 
 import asyncio
@@ -84,6 +85,17 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+    def write_now(self, body: bytes) -> bool:
+        """Send a part of a stream that has begun, unless its client reads too slowly; whether it was sent."""
+        if self.flow.write_paused or self.disconnected or self.response_complete or not self.chunked_encoding:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    def abort(self) -> None:
+        """End the connection without waiting for the client to take what was sent."""
+        self.transport.abort()
 
 
 class Protocol(HttpToolsProtocol):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
+from tests.api.test_events import Listener, call_tool, change
 from tests.api.test_key_life import REVOKED, statuses
 from tests.serving import META, MODERN, FakeMcp, Json, RawCall, Served, serving, upstream
 
@@ -108,3 +109,31 @@ async def test_both_hubs_write_when_a_key_was_used(hubs: tuple[Served, Served]) 
     shown = (await here.call("GET", f"/api/auth/keys/{made['id']}")).json()
     [seen] = shown["addresses"]
     assert shown["last_used_at"] == seen["last_seen_at"] > seen["first_seen_at"]
+
+
+@pytest.mark.requirement("events.stream")
+async def test_what_one_hub_writes_is_heard_at_the_other_and_its_ids_are_good_at_both(hubs: tuple[Served, Served]) -> None:
+    one, other = hubs
+    listener = await Listener(other, "mirror=0&type=server.created,tool.executed").opened()
+    server = await change(one, "elsewhere")
+    await call_tool(one)
+    heard = await listener.until(2)
+    assert [event for _, event, _ in heard] == ["server.created", "tool.executed"]
+    assert heard[0][2] is not None and heard[0][2]["data"]["server_uuid"] == server
+    await listener.leave()
+    back = await Listener(one, "mirror=0&type=server.created,tool.executed", last_id=str(heard[0][0])).opened()
+    assert [id_ for id_, _, _ in await back.until(1)] == [heard[1][0]]
+    await back.leave()
+
+
+@pytest.mark.requirement("events.tickets")
+async def test_a_ticket_of_one_hub_opens_one_stream_at_any(hubs: tuple[Served, Served]) -> None:
+    one, other = hubs
+    query = f"token={(await one.call('POST', '/api/events/tickets')).json()['ticket']}"
+    listener = await Listener(other, query, key="").opened()
+    assert listener.call.answer.status == 200
+    assert (await one.call("GET", f"/api/events?{query}", key="")).status_code == 401
+    again = await Listener(one, query, key="", last_id=listener.last_id).opened()
+    assert again.call.answer.status == 200
+    for stream in (listener, again):
+        await stream.leave()

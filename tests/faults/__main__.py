@@ -11,11 +11,22 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from tests.faults import garbage, hanging, hostile, killed, webhooks_killed, webhooks_outage, webhooks_receivers
+from tests.faults import (
+    garbage,
+    hanging,
+    hostile,
+    killed,
+    resumed,
+    slow_readers,
+    webhooks_killed,
+    webhooks_outage,
+    webhooks_receivers,
+)
 from tests.faults.board import Board
 from tests.flows.running_hub import RunningHub
 
 EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile}
+EXPERIMENTS |= {"resumed": resumed, "slow-readers": slow_readers}
 EXPERIMENTS |= {"webhooks_killed": webhooks_killed, "webhooks_receivers": webhooks_receivers, "webhooks_outage": webhooks_outage}
 SETTINGS = {"PLUGHUB_START_TIMEOUT_S": "3", "PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "1000000", "PLUGHUB_LOG_LEVEL": "warning"}
 SETTINGS |= {"PLUGHUB_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8"}

@@ -354,3 +354,22 @@ def test_on_a_terminal_a_stranger_s_text_is_shown_without_control_characters(hub
     os.close(main)
     assert done.returncode == 0
     assert shown.decode() == "a\ufffd]0;title\ufffdb\r\n"
+
+
+@pytest.mark.requirement("events.command-line")
+def test_events_are_printed_oldest_first_and_followed_from_there(hub: RunningHub) -> None:
+    off = {"type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}, "enabled": False}
+    for name in ("one", "two"):
+        assert hub.api("POST", "/api/servers", {"name": name, **off}).status_code == 201
+    printed = run(hub, "events", "-n", "2", "-t", "mcp.created").stdout.splitlines()
+    assert [line.split("  ")[1:] for line in printed] == [["server.created", "one", "one"], ["server.created", "two", "two"]]
+    following = begin(hub, "--json", "events", "-f", "-n", "1", "-t", "server.created", "-t", "server.deleted")
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["data"]["slug"] == "two", "it has read the log, and goes on from there"
+    assert hub.api("POST", "/api/servers", {"name": "three", **off}).status_code == 201
+    assert json.loads(following.stdout.readline())["data"]["slug"] == "three"
+    following.send_signal(signal.SIGINT)
+    following.communicate(timeout=10)
+    assert "names no event" in run(hub, "events", "-t", "nope", code=2).stderr
+    for slug in ("one", "two", "three"):
+        run(hub, "server", "remove", slug)

@@ -23,7 +23,7 @@ from plughub.kit.crypto import Sealer
 from plughub.kit.ids import RequestIds, new_id, parse_public_id, public_id
 from plughub.settings import Settings
 from tests.oauth.flow import Flow
-from tests.serving import PASSWORD, Browser, Json, Served
+from tests.serving import PASSWORD, Browser, Json, RawCall, Served, shown
 
 _NOTHING = bytes(32)
 ROWS = tuple(create_app(Settings(), Secrets(Peppers({1: _NOTHING}), Sealer({1: _NOTHING}))).rows)
@@ -240,7 +240,19 @@ async def credential(served: Served, row: Route, organization: Organization | No
 async def ask(served: Served, row: Route, things: Things, key: str | Browser | None = None, **given: Any) -> httpx2.Response:
     """One request to the row, by whoever may ask it unless said otherwise."""
     key = await credential(served, row) if key is None else key
+    if row.event_source:
+        return await beginning(served, path(row, things), key, **given)
     return await served.call(row.method, path(row, things), whole_body(row, things), key=key, **given)
+
+
+async def beginning(served: Served, path: str, key: str | Browser, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    """An answer that may have no end, as far as its first event; then the client leaves."""
+    call = RawCall(served, "GET", path, {**shown(key), **(headers or {})}, key="").piece(b"")
+    running, answer = call.start(), call.answer
+    await answer.until(lambda: answer.complete or b"\n\n" in answer.body)
+    call.leave()
+    await running
+    return httpx2.Response(answer.status, headers=answer.headers, content=answer.body)
 
 
 def code_of(row: Route, answer: httpx2.Response) -> str:

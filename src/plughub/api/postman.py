@@ -82,8 +82,9 @@ _KEPT = {
 
 
 def for_keys(row: Route) -> bool:
-    """Whether a run with a key asks for the row: what people do is for browsers, and an organisation is not made by the run."""
-    if row.path in _OF_ALL:
+    """Whether a run with a key asks for the row: what people do is for browsers, an organisation is not made by the run, and a stream of
+    events it would read for ever."""
+    if row.event_source or row.path in _OF_ALL:
         return False
     of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST") or row.tag == "Command line"
     return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))

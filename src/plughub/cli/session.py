@@ -50,10 +50,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One frame of an event stream."""
+    """One frame of an event stream; `id` is where the stream goes on after it, None where that is not told."""
 
     name: str
     data: Any
+    id: str | None = None
 
 
 class Session:
@@ -129,7 +130,8 @@ class Session:
                 return
             for piece in answer.iter_raw():
                 for event in parser.feed(piece):
-                    yield Event(event.event.decode(errors="replace"), json.loads(event.data))
+                    id_ = None if event.id is None else event.id.decode(errors="replace")
+                    yield Event(event.event.decode(errors="replace"), json.loads(event.data), id_)
 
     @property
     def client(self) -> Any:

@@ -84,7 +84,8 @@ organization = Table(
     UniqueConstraint("slug"),
 )
 
-# `seq` numbers the space's events in commit order; `epoch` changes when the numbering starts anew (a restored backup).
+# `seq` numbers the space's events in commit order; `epoch` changes when the numbering starts anew (a restored backup). Public events
+# up to `pruned_seq` may be gone: whoever resumes from before is told of the gap.
 space = Table(
     "space",
     metadata,
@@ -93,6 +94,7 @@ space = Table(
     _text("environment"),
     Column("seq", BigInteger, nullable=False),
     _text("epoch"),
+    Column("pruned_seq", BigInteger, nullable=False, server_default=text("0")),
     UniqueConstraint("organization_id", "environment"),
 )
 
@@ -259,6 +261,14 @@ event = Table(
         unique=True,
         sqlite_where=text("change_no IS NOT NULL"),
     ),
+    # The changes of a space in order, without the many rows of its requests in between.
+    Index(
+        "ix_event_changes",
+        "space_id",
+        "seq",
+        sqlite_where=text("change_no IS NOT NULL"),
+        postgresql_where=text("change_no IS NOT NULL"),
+    ),
     Index(None, "space_id", "name", "at"),
     # The figures of one server are counted in this index alone, without its rows.
     Index(
@@ -271,6 +281,23 @@ event = Table(
         sqlite_where=text("server_id IS NOT NULL"),
     ),
     sqlite_with_rowid=False,
+)
+
+# What opens an event stream in the place of a key that may not stand in a URL. `shown`: the digest of the credential that it was made
+# with, as its directory looks it up; `opened`: the one stream that it opened, from which number on. Gone after a day.
+stream_ticket = Table(
+    "stream_ticket",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    _text("credential"),
+    Column("shown", LargeBinary, nullable=False),
+    _text("environment"),
+    _reference("space_id", "space.id", cascade=True),
+    Column("scopes", JSON, nullable=False),
+    _time("created_at"),
+    Column("opened", Text, nullable=True),
+    Column("opened_seq", BigInteger, nullable=True),
+    Index(None, "created_at"),
 )
 
 # Who did what; append-only, never pruned, each row signed together with the one before (`db.audit`). Plain ids, as in `event`.

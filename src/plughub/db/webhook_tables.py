@@ -4,7 +4,8 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, ForeignKey, In
 
 from plughub.db.tables import metadata
 
-# Who is told. Address and secrets are sealed, bound to the row. `servers`: told of these alone; null: of all. `from_seq`: told of what
+# Who is told. Address and secrets are sealed, bound to the row. `servers`: told of these alone; null: of all. `scopes`: of those that
+# events need to be heard of, what whoever chose its events had. `from_seq`: told of what
 # came after it. `disabled`: why the hub switched it off. `revision` grows with every change, for what is remembered of it.
 webhook = Table(
     "webhook",
@@ -22,6 +23,7 @@ webhook = Table(
     Column("channel", Text, nullable=True),
     Column("project_id", String(36), nullable=True),
     Column("servers", JSON(none_as_null=True), nullable=True),
+    Column("scopes", JSON, nullable=False),
     Column("description", Text, nullable=False),
     Column("rate_per_minute", Integer, nullable=True),
     Column("from_seq", BigInteger, nullable=False),
@@ -69,6 +71,5 @@ delivery = Table(
         "webhook_id",
         "next_at",
         sqlite_where=text("next_at IS NOT NULL"),
-        postgresql_where=text("next_at IS NOT NULL"),
     ),
 )

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plughub.cluster.limits import Header
 from plughub.db.outage import find_outage
+from plughub.door.query_token import take_token
 from plughub.door.record import RequestLog
 from plughub.door.request import NO_STORE, ClientGone, Request
 from plughub.door.routes import PUBLIC, Route, RouteTable
@@ -151,12 +152,14 @@ class Dispatcher:
             await self._preflight(request)
             return
         route = self._route(request, path, method)
+        if route.event_source:
+            take_token(request)
         if route.scope == PUBLIC:
             request.address = self._admission.address_of(request)
             if route.cost:
                 self._admission.count_address(request)
         else:
-            if route.stream is not None and method == "GET" and wants_stream(request):
+            if route.stream is not None and method == "GET" and (route.event_source or wants_stream(request)):
                 caller = await self._admission.admit(request, route.scope, 0)
                 await self._admission.admit_stream(request, caller, route.cost)
                 await route.stream(request)

@@ -34,6 +34,12 @@ class Direct(Protocol):
     async def whole(self, status: int, lines: bytes, body: bytes) -> None:
         """Send a whole answer at once. `lines` are its headers as they go over the wire, without content-length."""
 
+    def write_now(self, body: bytes) -> bool:
+        """Send a part of a stream that has begun, unless its client reads too slowly; whether it was sent."""
+
+    def abort(self) -> None:
+        """End the connection without waiting for the client to take what was sent."""
+
 
 class Request:
     """Made by the dispatcher, one a request. `values` are the path's parameters in order; `door` names the error dialect; `waits` are
@@ -62,6 +68,7 @@ class Request:
         "server_id",
         "started",
         "status",
+        "ticket",
         "tool",
         "trace",
         "values",
@@ -96,6 +103,7 @@ class Request:
         self.server_id: str | None = None
         self.tool: str | None = None
         self.rpc: str | None = None
+        self.ticket: Any = None  # a gateway.tickets.Ticket that stands for a credential
         self.needed: str | None = None
         self.recorded = False
 
@@ -194,10 +202,11 @@ class Request:
         """A whole event stream at once."""
         await self.respond(200, frames, EVENT_STREAM, [*_STREAM_HEADERS[1:], *(extra or [])])
 
-    async def start_stream(self) -> None:
+    async def start_stream(self, extra: list[Header] | None = None) -> None:
         """Begin an event stream; `write` and `end_stream` follow."""
         self.started, self.status = True, 200
-        await self.send({"type": "http.response.start", "status": 200, "headers": [*self.base_headers(), *_STREAM_HEADERS]})
+        headers = [*self.base_headers(), *_STREAM_HEADERS, *(extra or ())]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, frame: bytes) -> None:
         """Send a part of the stream; waits while the client reads slowly."""

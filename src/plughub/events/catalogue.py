@@ -3,7 +3,12 @@
 `data` never holds a secret. Ids are uuids; the doors render them in their dialect.
 """
 
-from typing import Any, Final, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Final, Literal, NotRequired, TypedDict
+
+from pydantic import WithJsonSchema
+
+# What the log keeps as epoch seconds and the outside is told as a time (`events.body`); the schemas speak of what is told.
+At = Annotated[float, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 SERVER_CREATED: Final = "server.created"
 SERVER_UPDATED: Final = "server.updated"
@@ -114,7 +119,7 @@ class EarlierSecrets(TypedDict):
     """Secrets of a key from before the generation `before` end at `until` (epoch seconds) or sooner."""
 
     before: int
-    until: float
+    until: At
 
 
 class KeyChanged(TypedDict):
@@ -128,7 +133,7 @@ class KeyChanged(TypedDict):
     kind: Literal["public", "secret"]
     environment: Literal["live", "test"]
     changed: NotRequired[list[str]]
-    expires_at: NotRequired[float | None]
+    expires_at: NotRequired[At | None]
     earlier_secrets: NotRequired[EarlierSecrets]
     reason: NotRequired[Literal["leaked"]]
     url: NotRequired[str]
@@ -140,7 +145,7 @@ class KeyFlagged(KeyChanged):
 
     flag: Literal["rotation_due", "expires_soon", "unusual_volume", "unusual_error_rate", "unknown_client_ip", "dormant_key_used"]
     days: NotRequired[int]
-    since_at: NotRequired[float]
+    since_at: NotRequired[At]
     numbers: NotRequired[dict[str, float | int | str | None]]
 
 
@@ -264,19 +269,25 @@ class WebhookChanged(TypedDict):
     url: str
     changed: NotRequired[list[str]]
     reason: NotRequired[Literal["gone", "failing"]]
-    failing_since: NotRequired[float]
+    failing_since: NotRequired[At]
 
 
 class ToolCalled(TypedDict):
-    """`tool.executed` (a result came back) and `tool.failed` (none came), put together from the row's own columns."""
+    """`tool.executed` (a result came back) and `tool.failed` (none came), put together from the row's own columns.
 
-    server_uuid: str
-    tool: str
-    request_id: str
+    `outcome`: ok, or the code of what went wrong, then `error` in words where there are any. `result` and `arguments` are there with
+    capture on alone.
+    """
+
+    tool: str | None
+    request_id: str | None
     outcome: str
     is_error: bool
     duration_ms: float
-    result: NotRequired[Any]  # with the server's `capture` on
+    key_id: str | None
+    error: NotRequired[str]
+    arguments: NotRequired[Any]
+    result: NotRequired[Any]
 
 
 class RequestDone(TypedDict):

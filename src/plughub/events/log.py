@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import RowMapping, delete, select
+from sqlalchemy import RowMapping, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import event, space
 from plughub.db.unit_of_work import Event, UnitOfWork
-from plughub.events.catalogue import REQUESTS
+from plughub.events.catalogue import REQUEST_COMPLETED, REQUESTS, TOOL_CALLS
 
 PAGE = 500
 
@@ -17,6 +18,28 @@ async def list_since(connection: AsyncConnection, space_id: str, seq: int, limit
     """The events of a space after `seq`, in order, at most `limit`."""
     query = select(event).where(event.c.space_id == space_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
     return [event_of(row) for row in (await connection.execute(query)).mappings()]
+
+
+class Head(NamedTuple):
+    """How far a space's log goes. Public events up to `pruned_seq` may be gone."""
+
+    organization_id: str
+    epoch: str
+    seq: int
+    pruned_seq: int
+
+
+async def read_head(connection: AsyncConnection, space_id: str) -> Head | None:
+    """The head of a space's log; None when there is no such space."""
+    query = select(space.c.organization_id, space.c.epoch, space.c.seq, space.c.pruned_seq).where(space.c.id == space_id)
+    row = (await connection.execute(query)).first()
+    return None if row is None else Head(*row)
+
+
+async def list_told(connection: AsyncConnection, space_id: str, after: int, until: int, limit: int = PAGE) -> list[Event]:
+    """`list_since` up to and with `until`, without the many rows that are for the log of requests alone."""
+    query = select(event).where(event.c.space_id == space_id, event.c.seq > after, event.c.seq <= until, event.c.name != REQUEST_COMPLETED)
+    return [event_of(row) for row in (await connection.execute(query.order_by(event.c.seq).limit(limit))).mappings()]
 
 
 async def list_changes(connection: AsyncConnection, change_no: int, limit: int = PAGE) -> list[Event]:
@@ -42,6 +65,10 @@ async def prune_requests(uow: UnitOfWork, space_id: str, before_at: float, limit
     for name in REQUESTS:  # one at a time: several together lead SQLite away from the index, over the whole table
         old = select(event.c.seq).where(event.c.space_id == space_id, event.c.name == name, event.c.at < before_at)
         old = old.order_by(event.c.at).limit(limit - removed)
+        if name in TOOL_CALLS:  # whoever was told of events up to an earlier one learns that some are gone
+            newest = (await uow.execute(select(func.max(old.subquery().c.seq)))).scalar()
+            if newest is not None:
+                await uow.execute(update(space).where(space.c.id == space_id, space.c.pruned_seq < newest).values(pruned_seq=newest))
         done = await uow.execute(delete(event).where(event.c.space_id == space_id, event.c.seq.in_(old.scalar_subquery())))
         removed += done.rowcount
     return removed

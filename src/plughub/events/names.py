@@ -1,30 +1,59 @@
-"""Which events a subscription names: the catalogue's names, the documents' aliases, and wildcards (CONTRACT section 7)."""
+"""What a subscription names: an event, a family (`server.*`), everything (`*`), or one of the documents' other words for these."""
 
+import difflib
 from collections.abc import Iterable
 from functools import lru_cache
 
-ALIASES = {
-    "mcp.": "server.",
-    "api_key.": "key.",
-    "team.member_added": "member.added",
-    "team.member_removed": "member.removed",
-    "usage.threshold": "usage.limit_reached",
+from plughub.events.catalogue import SERVER_CONNECTED, SERVER_DISCONNECTED, SERVER_ERROR
+from plughub.events.published import COMING, PUBLISHED
+
+EVERYTHING = "*"
+_MAX_NAME = 100
+# The PlexMCP documents' words; a family's stands for the beginning of every name in it.
+_FAMILIES = {"mcp.": "server.", "api_key.": "key.", "team.member_": "member."}
+_WORDS = {
+    "usage.threshold": ("usage.limit_reached",),
+    "mcp.health_changed": (SERVER_CONNECTED, SERVER_DISCONNECTED, SERVER_ERROR),
+    "team.*": ("member.*",),
 }
+_NAMES = (*PUBLISHED, *sorted(COMING))
 
 
 def matches(subscriptions: Iterable[str], name: str) -> bool:
-    """Whether an event of this name is one of those: `server.error`, `server.*`, `*`, or an alias of them."""
-    return any(_fits(canonical(wanted), name) for wanted in subscriptions)
+    """Whether the event of that name is among what was subscribed to."""
+    return any(_matches_one(subscription, name) for subscription in subscriptions)
+
+
+def is_known(subscription: str) -> bool:
+    """Whether it names anything that there is, or that is promised."""
+    return any(_matches_one(subscription, name) for name in _NAMES)
+
+
+def meant_by(subscription: str) -> str | None:
+    """What may have been meant by one that is not known."""
+    families = {name.partition(".")[0] + "." for name in _NAMES}
+    spelled = {alias + name.removeprefix(family) for alias, family in _FAMILIES.items() for name in _NAMES if name.startswith(family)}
+    offered = {*_NAMES, *_WORDS, *spelled, *(beginning + "*" for beginning in (*families, *_FAMILIES)), EVERYTHING}
+    return next(iter(difflib.get_close_matches(subscription[:_MAX_NAME], sorted(offered), n=1)), None)
+
+
+def known_names() -> list[str]:
+    """Every name that may be subscribed to, for whoever mistyped one."""
+    return list(_NAMES)
 
 
 @lru_cache(4096)
-def canonical(wanted: str) -> str:
-    """What an alias stands for; anything else as it is."""
-    for alias, meant in ALIASES.items():
-        if wanted == alias or (alias.endswith(".") and wanted.startswith(alias)):
-            return meant + wanted[len(alias) :]
-    return wanted
+def _patterns(subscription: str) -> tuple[str, ...]:
+    if (words := _WORDS.get(subscription)) is not None:
+        return words
+    for alias, family in _FAMILIES.items():
+        if subscription.startswith(alias):
+            return (family + subscription.removeprefix(alias),)
+    return (subscription,)
 
 
-def _fits(wanted: str, name: str) -> bool:
-    return wanted in ("*", name) or (wanted.endswith(".*") and name.startswith(wanted[:-1]))
+def _matches_one(subscription: str, name: str) -> bool:
+    for pattern in _patterns(subscription):
+        if pattern in (EVERYTHING, name) or (pattern.endswith(".*") and name.startswith(pattern[:-1])):
+            return True
+    return False

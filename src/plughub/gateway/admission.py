@@ -5,17 +5,20 @@ key is counted against the limit of their address.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from plughub.cluster.limits import AddressLimits, Header, Lease, Left, Limits, Meter, Own
 from plughub.gateway.addresses import ClientAddresses
 from plughub.gateway.cookies import Cookies
+from plughub.gateway.tickets import Shown, Ticket
 from plughub.gateway.tokens import Tokens
 from plughub.keys.directory import KeyDirectory, KeyEntry
 from plughub.keys.secret import defect_of, holds_secret_key, parse
 from plughub.keys.uses import KeyUses
 from plughub.kit.caller import OPERATOR, Caller, Environment
 from plughub.kit.clock import Clock
+from plughub.kit.crypto import token_digest
 from plughub.kit.errors import Forbidden, KeyExpired, KeyRevoked, KeySuspended, RateLimited, Unauthorized
 from plughub.settings import Settings
 
@@ -38,6 +41,7 @@ class Arrival(Protocol):
     values: tuple[str, ...]
     caller: Caller | None
     address: str
+    ticket: Ticket | None
     meter: Meter | None
     lease: Lease | None
     limit_headers: list[Header] | None
@@ -87,7 +91,7 @@ class Admission:
                 raise Unauthorized(hint=f"The {doubled.decode().title()} header appears more than once: send one")
             header = arrival.headers.get(b"authorization")
             entry = self._keys.find_seen(header) if header is not None else None
-            if entry is None and (other := await self._admit_other(arrival)) is not None:
+            if entry is None and (other := await self._admit_other(arrival, address)) is not None:
                 caller = other
             else:
                 if entry is None:
@@ -163,13 +167,41 @@ class Admission:
             return None
         return self._cookies.find_token(arrival)
 
-    async def _admit_other(self, arrival: Arrival) -> Caller | None:
-        """Whoever comes with something else than a key: a login, or an access token. The rules of keys are not theirs."""
+    async def _admit_other(self, arrival: Arrival, address: str) -> Caller | None:
+        """Whoever comes with something else than a key: a login, an access token, or a ticket for one. The rules of keys are not theirs."""
         if (token := self._token(arrival)) is not None:
             return await self._cookies.admit(arrival, token)
-        if self._tokens.carried(arrival.headers.get(b"authorization")):
+        header = arrival.headers.get(b"authorization")
+        if self._tokens.carried(header):
             return await self._tokens.admit(arrival)
+        if self._tokens.tickets.carried(header):
+            return await self._admit_ticket(arrival, address)
         return None
+
+    async def _admit_ticket(self, arrival: Arrival, address: str) -> Caller:
+        """Who made the ticket that the request carries, as far as they may still come; with the scopes of then, where they had fewer."""
+        ticket = await self._tokens.tickets.find(arrival)
+        kind, digest = ticket.shown.credential, ticket.shown.digest
+        if kind == "session":
+            caller = await self._cookies.admit_digest(digest, ticket.environment)
+        elif kind == "token":
+            caller = await self._tokens.admit_digest(digest, ticket.environment)
+        else:
+            entry = await self._keys.find_by_digests(digest)
+            if entry is None:
+                raise Unauthorized
+            # Without the request: the key itself is in no browser and in no address.
+            caller = self._judge(entry, None, address)
+        arrival.ticket = ticket
+        return replace(caller, scopes=caller.scopes & ticket.scopes)
+
+    def shown(self, arrival: Arrival, caller: Caller) -> Shown:
+        """The credential of an admitted request, to be looked up again."""
+        if caller.credential == "session":
+            return Shown("session", token_digest(self._token(arrival) or ""))
+        if caller.credential == "token":
+            return Shown("token", self._tokens.digest(arrival.headers[b"authorization"]))
+        return Shown("key", self._keys.digests(_credential(arrival)))
 
     async def _look_up(self, arrival: Arrival) -> KeyEntry:
         """The key of a header that was not seen lately: its form is proven, then its digest is looked up."""
@@ -182,10 +214,11 @@ class Admission:
             self._keys.remember(header, secret)
         return entry
 
-    def _judge(self, entry: KeyEntry, arrival: Arrival, address: str) -> Caller:
+    def _judge(self, entry: KeyEntry, arrival: Arrival | None, address: str) -> Caller:
         caller = entry.caller
         # Nearly every request comes with a key that no rule has anything to say of.
-        if not entry.plain or (caller.kind == "secret" and (b"origin" in arrival.headers or arrival.scope["query_string"])):
+        bare = arrival is None or (b"origin" not in arrival.headers and not arrival.scope["query_string"])
+        if not entry.plain or (caller.kind == "secret" and not bare):
             for _, rule in self.rules:
                 rule(entry, arrival, address)
         return caller

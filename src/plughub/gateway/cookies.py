@@ -71,6 +71,13 @@ class Cookies:
         self.check_origin(arrival)
         return entry.callers[wanted_environment(arrival)]
 
+    async def admit_digest(self, digest: bytes, environment: Environment) -> Caller:
+        """The caller of the token of which `kit.crypto.token_digest` was kept. Raises SessionEnded."""
+        entry = await self._sessions.find_by_digest(digest)
+        if entry is None:
+            raise SessionEnded
+        return entry.callers[environment]
+
     def check_origin(self, arrival: Browsed) -> None:
         """Raise Forbidden unless the request is from a page of ours, or one that changes nothing.
 

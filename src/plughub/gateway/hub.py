@@ -6,6 +6,7 @@ from plughub.cluster.limits import Limits
 from plughub.db.engine import Database
 from plughub.db.writer import BatchingWriter
 from plughub.events.follower import Follower
+from plughub.events.live import LiveEvents
 from plughub.events.tail import Tail
 from plughub.gateway.admission import Admission
 from plughub.gateway.catalog import Catalog
@@ -16,6 +17,7 @@ from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
 from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
+from plughub.gateway.tickets import Tickets
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts
 from plughub.keys.directory import KeyDirectory
@@ -48,6 +50,8 @@ class Hub:
     writer: BatchingWriter
     follower: Follower
     tail: Tail
+    live: LiveEvents
+    tickets: Tickets
     sealer: Sealer
     peppers: Peppers
     keys: KeyDirectory

@@ -24,6 +24,8 @@ MAX_WAITING_BYTES = 1024 * 1024
 # Credentials that ended lately: a request that was admitted before may open its stream after.
 _MAX_ENDED = 10_000
 _CHANGED = "The key was changed: open the stream again"
+# What a key may, and from where: a stream that follows something was opened with what they were.
+_RIGHTS = frozenset({"allowed_ips", "scopes", "servers"})
 # What ends a credential for good, or until somebody says otherwise, and what its streams are told.
 _ENDS: Mapping[str, Callable[[], HubError]] = {
     KEY_REVOKED: KeyRevoked,
@@ -37,7 +39,7 @@ class Feed:
     """Frames on their way from a running request to its client; bounded. `stopped` is why it must end now.
 
     A `resting` feed has no request that runs to an end of its own: it follows something until somebody ends it. `generation` is that of
-    the secret it was opened with.
+    the secret it was opened with. `on_stop` is called when it must end, for whoever may be waiting for its client.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Feed:
         "frames",
         "generation",
         "key_id",
+        "on_stop",
         "person_id",
         "resting",
         "stopped",
@@ -60,6 +63,7 @@ class Feed:
         self.person_id = person_id  # of a token
         self.resting = resting
         self.generation = 0
+        self.on_stop: Callable[[], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.ended = False
         self.frames: list[bytes] = []
@@ -92,6 +96,8 @@ class Feed:
         """End the stream with `error`."""
         self.stopped = error
         self.wake.set()
+        if self.on_stop is not None:
+            self.on_stop()
 
     def close(self) -> None:
         """The request is over."""
@@ -178,7 +184,7 @@ class OpenStreams:
         for feed in feeds:
             if data.get("expires_at") is not None:
                 self._end_at(feed, data["expires_at"], KeyExpired())
-            if feed.resting and "allowed_ips" in changed:  # whoever may still come comes again
+            if feed.resting and not _RIGHTS.isdisjoint(changed):  # whoever may still come comes again
                 feed.stop(Unavailable(_CHANGED))
 
     def _end_at(self, feed: Feed, at: float, error: HubError) -> None:

@@ -3,7 +3,8 @@
 from typing import Any, Protocol
 
 from plughub.gateway.cookies import wanted_environment
-from plughub.kit.caller import Caller
+from plughub.gateway.tickets import Tickets
+from plughub.kit.caller import Caller, Environment
 from plughub.kit.errors import TokenRefused
 from plughub.oauth.secret import ACCESS_HEADER
 from plughub.oauth.token_directory import TokenDirectory
@@ -12,6 +13,7 @@ _LENGTH = len(ACCESS_HEADER)
 _BEARER = len(b"bearer ")
 # Paths that belong to the door before them.
 _MESSAGES = "/messages"
+_DIGEST_BYTES = 32
 
 
 class Carrying(Protocol):
@@ -23,10 +25,11 @@ class Carrying(Protocol):
 
 
 class Tokens:
-    """Admits who carries an access token."""
+    """Admits who carries an access token. Beside them the tickets, which stand for one, or for another credential."""
 
-    def __init__(self, directory: TokenDirectory) -> None:
+    def __init__(self, directory: TokenDirectory, tickets: Tickets) -> None:
         self._directory = directory
+        self.tickets = tickets
 
     @staticmethod
     def carried(header: bytes | None) -> bool:
@@ -41,6 +44,18 @@ class Tokens:
         if entry.audience is not None and entry.audience != audience_of(arrival):
             raise TokenRefused("The access token was issued for another resource", hint="Ask for a token with this resource (RFC 8707)")
         return entry.callers[wanted_environment(arrival)]
+
+    def digest(self, header: bytes) -> bytes:
+        """What the token of an Authorization header is looked up by later."""
+        return b"".join(self._directory.digests(header[_BEARER:].decode("latin-1")))
+
+    async def admit_digest(self, digest: bytes, environment: Environment) -> Caller:
+        """The caller of the token of which `digest` was kept. Raises TokenRefused."""
+        parts = tuple(digest[at : at + _DIGEST_BYTES] for at in range(0, len(digest), _DIGEST_BYTES))
+        entry = await self._directory.find_by_digests(parts)
+        if entry is None:
+            raise TokenRefused
+        return entry.callers[environment]
 
 
 def audience_of(arrival: Carrying) -> str:

@@ -47,7 +47,11 @@ class SessionDirectory:
 
     async def find(self, token: str) -> SessionEntry | None:
         """The session of a token, when it is good now."""
-        digest, now = token_digest(token), self._clock.time()
+        return await self.find_by_digest(token_digest(token))
+
+    async def find_by_digest(self, digest: bytes) -> SessionEntry | None:
+        """The same by the token's `kit.crypto.token_digest`."""
+        now = self._clock.time()
         entry = await self._cache.resolve(digest)
         if entry is None or entry.expires_at <= now:
             return None

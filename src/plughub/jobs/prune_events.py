@@ -1,8 +1,9 @@
-"""Removes tool calls and other requests that have grown old."""
+"""Removes tool calls and other requests that have grown old, and tickets that open nothing any more."""
 
 from plughub.db.engine import Database
 from plughub.db.jobs import Job
 from plughub.events.log import list_space_ids, prune_requests
+from plughub.gateway.tickets import forget_tickets
 from plughub.jobs.loop import Handler
 from plughub.settings import Settings
 
@@ -19,6 +20,8 @@ def handler(settings: Settings) -> Handler:
 
     async def run(database: Database, _job: Job) -> None:
         await prune_events(database, database.clock.time() - keep_s)
+        async with database.unit_of_work() as uow:
+            await forget_tickets(uow)
 
     return Handler(run, every_s=EVERY_S)
 

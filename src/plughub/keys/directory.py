@@ -87,6 +87,14 @@ class KeyDirectory:
             return None
         return await self._cache.resolve(self._digests(secret))
 
+    async def find_by_digests(self, digests: bytes) -> KeyEntry | None:
+        """The key of what `digests` gave for one of its secrets."""
+        return await self._cache.resolve(digests)
+
+    def digests(self, secret: str) -> bytes:
+        """What a secret is looked up by."""
+        return self._digests(secret)
+
     def _digests(self, secret: str) -> bytes:
         # The digests under every pepper, newest first, in one value: memory is asked once, the database too.
         if self._only is not None:

@@ -47,7 +47,15 @@ class TokenDirectory:
         """The token's entry, when it is good now. What has another form never reaches the database."""
         if not has_form(token, ACCESS):
             return None
-        entry = await self._cache.resolve(tuple(self._digests.all(token)))
+        return await self.find_by_digests(self.digests(token))
+
+    def digests(self, token: str) -> tuple[bytes, ...]:
+        """What a token is looked up by."""
+        return tuple(self._digests.all(token))
+
+    async def find_by_digests(self, digests: tuple[bytes, ...]) -> TokenEntry | None:
+        """The entry of what `digests` gave for a token, when that is good now."""
+        entry = await self._cache.resolve(digests)
         return None if entry is None or entry.expires_at <= self._clock.time() else entry
 
     async def _load(self, digests: tuple[bytes, ...]) -> TokenEntry | None:

@@ -7,14 +7,14 @@ from typing import Any
 from plughub.db.unit_of_work import Event
 from plughub.events.names import matches
 from plughub.webhooks.schemas import Webhook
-from plughub.webhooks.subscriptions import is_public
+from plughub.webhooks.subscriptions import is_told
 
 
 def wants(webhook: Webhook, of_project: Collection[str], event: Event) -> bool:
     """Whether the webhook is told of the event. `of_project`: the servers of its project, when it has one."""
-    if not is_public(event.name) or not matches(webhook.events, event.name):
+    if not is_told(webhook.scopes, event.name) or not matches(webhook.events, event.name):
         return False
-    if webhook.servers is not None and event.server_id is not None and event.server_id not in webhook.servers:
+    if webhook.servers is not None and event.server_id not in webhook.servers:
         return False
     if webhook.project_id is None:
         return True

@@ -94,7 +94,8 @@ class Recover(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An endpoint without its secrets. `servers`: it is told of these alone (None: of all); `disabled` says why the hub switched it off."""
+    """An endpoint without its secrets. `servers`: it is told of these alone (None: of all); `scopes`: of those that events need to be heard
+    of, what whoever chose its events had; `disabled` says why the hub switched it off."""
 
     id: str
     space_id: str
@@ -106,6 +107,7 @@ class Webhook:
     channel: str | None
     project_id: str | None
     servers: frozenset[str] | None
+    scopes: tuple[str, ...]
     description: str
     rate_per_minute: int | None
     disabled: Literal["gone", "failing"] | None

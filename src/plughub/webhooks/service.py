@@ -15,13 +15,13 @@ from plughub.kit.clock import rfc3339
 from plughub.kit.crypto import Sealer
 from plughub.kit.dial import Allowed
 from plughub.kit.errors import Conflict, Invalid, NotFound
-from plughub.kit.ids import new_id, parse_uuid, public_id
+from plughub.kit.ids import new_id, parse_uuid
 from plughub.kit.pagination import Page
 from plughub.webhooks import store
 from plughub.webhooks.addresses import shown_url, url_defect
 from plughub.webhooks.schemas import Format, IntegrationCreate, SecretRotate, Webhook, WebhookCreate, WebhookUpdate
 from plughub.webhooks.signing import generate_secret, secret_defect
-from plughub.webhooks.subscriptions import require_known
+from plughub.webhooks.subscriptions import require_known, scopes_for
 
 MISSING = "Webhook not found"
 # Of a space: each event is matched with every one of them.
@@ -58,6 +58,7 @@ class Keeper:
             channel=row["channel"],
             project_id=row["project_id"],
             servers=None if row["servers"] is None else frozenset(row["servers"]),
+            scopes=tuple(row["scopes"]),
             description=row["description"],
             rate_per_minute=row["rate_per_minute"],
             disabled=row["disabled"],
@@ -87,7 +88,7 @@ async def create_webhook(uow: UnitOfWork, caller: Caller, body: WebhookCreate, k
 
 
 async def create_integration(uow: UnitOfWork, caller: Caller, service: Format, body: IntegrationCreate, keeper: Keeper) -> Webhook:
-    """A webhook that posts the service's messages. Raises Invalid, Conflict (too many)."""
+    """A webhook that posts the service's messages. Raises Invalid, Forbidden, Conflict (too many)."""
     project_id = None
     if body.project_uuid is not None:
         wanted = parse_uuid(body.project_uuid)
@@ -101,13 +102,22 @@ async def create_integration(uow: UnitOfWork, caller: Caller, service: Format, b
 
 async def _create(uow: UnitOfWork, caller: Caller, given: Mapping[str, Any], secret: str, keeper: Keeper, *, field: str = "url") -> Webhook:
     events = require_known(given["events"])
+    scopes = scopes_for(caller, events)
     _require_url(field, given["url"], keeper)
     now, id_ = uow.clock.time(), new_id()
     from_seq = await store.begin(uow, caller.space_id)
     if await store.count_webhooks(uow.connection, caller.space_id) >= MAX_WEBHOOKS:
         raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already, which is the most")
     values: dict[str, Any] = {"channel": None, "project_id": None, **given}
-    values |= {"id": id_, "space_id": caller.space_id, "events": events, "from_seq": from_seq, "disabled": None, "failing_since": None}
+    values |= {
+        "id": id_,
+        "space_id": caller.space_id,
+        "events": events,
+        "scopes": scopes,
+        "from_seq": from_seq,
+        "disabled": None,
+        "failing_since": None,
+    }
     values |= {"servers": None if caller.servers is None else sorted(caller.servers), "revision": 0, "created_at": now, "updated_at": now}
     values |= {"sealed_url": keeper.seal(id_, "url", values.pop("url")), "sealed_secret": keeper.seal(id_, "secret", secret)}
     await store.insert_webhook(uow, {**values, "sealed_previous": None, "previous_until": None})
@@ -119,7 +129,7 @@ async def _create(uow: UnitOfWork, caller: Caller, given: Mapping[str, Any], sec
 
 async def list_webhooks(connection: AsyncConnection, caller: Caller, keeper: Keeper, *, limit: int, offset: int) -> Page[Webhook]:
     """The webhooks of the caller's space that are no wider than the caller, oldest first."""
-    rows = [row for row in await store.list_webhooks(connection, caller.space_id) if _within(caller, row["servers"])]
+    rows = [row for row in await store.list_webhooks(connection, caller.space_id) if _within(caller, row)]
     return Page([keeper.webhook(row) for row in rows[offset : offset + limit]], len(rows), limit, offset)
 
 
@@ -131,19 +141,21 @@ async def get_webhook(connection: AsyncConnection, caller: Caller, webhook_id: s
 async def get_row(connection: AsyncConnection, caller: Caller, webhook_id: str, *, lock: bool = False) -> RowMapping:
     """Its row. Raises NotFound, for a wider one too."""
     row = await store.find_webhook(connection, webhook_id, caller.space_id, lock=lock)
-    if row is None or not _within(caller, row["servers"]):
+    if row is None or not _within(caller, row):
         raise NotFound(MISSING)
     return row
 
 
 async def update_webhook(uow: UnitOfWork, caller: Caller, webhook_id: str, body: WebhookUpdate, keeper: Keeper) -> Webhook:
-    """Change what is given. Raises NotFound, Invalid."""
+    """Change what is given. Raises NotFound, Invalid, Forbidden."""
     webhook = keeper.webhook(await get_row(uow.connection, caller, webhook_id, lock=True))
     wanted = _wanted(webhook, body, keeper)
     changed = {name: value for name, value in wanted.items() if value != _plain(getattr(webhook, name))}
     if not changed:
         return webhook
     columns = dict(changed)
+    if "events" in changed:
+        columns["scopes"] = scopes_for(caller, changed["events"])
     if "url" in columns:
         columns["sealed_url"] = keeper.seal(webhook_id, "url", columns.pop("url"))
     if changed.get("active"):
@@ -219,7 +231,7 @@ def audited(webhook: Webhook) -> dict[str, Any]:
 
 def told(webhook: Webhook, **more: Any) -> WebhookChanged:
     """What events say of it, with `more` of what `WebhookChanged` may hold."""
-    data: WebhookChanged = {"webhook_id": public_id("webhook", webhook.id), "url": shown(webhook)}
+    data: WebhookChanged = {"webhook_id": webhook.id, "url": shown(webhook)}
     return {**data, **more}  # type: ignore[typeddict-item]
 
 
@@ -231,8 +243,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _within(caller: Caller, servers: list[str] | None) -> bool:
-    return caller.servers is None or (servers is not None and caller.servers.issuperset(servers))
+def _within(caller: Caller, row: RowMapping) -> bool:
+    servers = row["servers"]
+    reached = caller.servers is None or (servers is not None and caller.servers.issuperset(servers))
+    return reached and caller.scopes.issuperset(row["scopes"])
 
 
 def _require_url(field: str, url: str, keeper: Keeper) -> None:

@@ -1,68 +1,43 @@
-"""What a webhook may subscribe to: the names of the contract, their aliases, and wildcards over them."""
+"""What a webhook may subscribe to: the published events by name, wildcard or alias, as far as whoever subscribes may hear of them."""
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from plughub.events import catalogue
-from plughub.events.names import ALIASES, canonical
-from plughub.kit.errors import Invalid
-
-# Of the catalogue, but for the public neither here nor in a stream.
-_HIDDEN = frozenset(
-    {
-        catalogue.ORGANIZATION_UPDATED,
-        catalogue.SESSION_ENDED,
-        catalogue.SESSION_SWITCHED,
-        catalogue.REQUEST_COMPLETED,
-        catalogue.WEBHOOK_CREATED,
-        catalogue.WEBHOOK_UPDATED,
-        catalogue.WEBHOOK_DELETED,
-        catalogue.NOTIFICATION_READ,
-        catalogue.NOTIFICATION_DELETED,
-    }
-)
-# Promised by the contract; the parts of the hub that they tell of bring them into the catalogue.
-_PROMISED = (
-    "server.installed",
-    "server.uninstalled",
-    "server.quarantined",
-    "tool.changed",
-    "document.created",
-    "document.updated",
-    "document.deleted",
-    "collection.created",
-    "collection.updated",
-    "collection.deleted",
-    "collection.shared",
-)
-PUBLIC = frozenset(
-    {value for name, value in vars(catalogue).items() if name.isupper() and isinstance(value, str) and "." in value} - _HIDDEN
-) | frozenset(_PROMISED)
-_WILDCARDS = frozenset({name.partition(".")[0] + ".*" for name in PUBLIC} | {"*"})
-_PREFIXES = [(alias, meant) for alias, meant in ALIASES.items() if alias.endswith(".")]
-_OFFERED = sorted(
-    PUBLIC
-    | _WILDCARDS
-    | {alias + "*" for alias, _ in _PREFIXES}
-    | {alias for alias in ALIASES if not alias.endswith(".")}
-    | {alias + name.partition(".")[2] for alias, meant in _PREFIXES for name in PUBLIC if name.startswith(meant)}
-)
+from plughub.events.names import is_known, matches, meant_by
+from plughub.events.published import PUBLISHED
+from plughub.kit.caller import Caller
+from plughub.kit.errors import Forbidden, Invalid
 
 
-def is_public(name: str) -> bool:
-    """Whether an event of this name leaves the hub."""
-    return name not in _HIDDEN
+def is_told(scopes: Iterable[str], name: str) -> bool:
+    """Whether a webhook whose maker had these scopes hears of events of that name."""
+    published = PUBLISHED.get(name)
+    return published is not None and (published.scope is None or published.scope in scopes)
 
 
 def require_known(events: Sequence[str]) -> list[str]:
     """The subscriptions, each once, in their order. Raises Invalid naming each that is unknown, with what is like it."""
-    unknown = [wanted for wanted in events if canonical(wanted) not in PUBLIC | _WILDCARDS]
+    unknown = [wanted for wanted in events if not is_known(wanted)]
     errors = [{"field": f"events.{events.index(wanted)}", "message": _unknown(wanted)} for wanted in unknown]
     if errors:
         raise Invalid(errors[0]["field"], errors[0]["message"], unknown[0][:200], errors=errors)
     return list(dict.fromkeys(events))
 
 
+def scopes_for(caller: Caller, events: Sequence[str]) -> list[str]:
+    """The caller's scopes without which the subscriptions would hear less.
+
+    Raises Forbidden for a subscription that would hear of nothing at all without a scope that the caller lacks.
+    """
+    held = set()
+    for wanted in events:
+        needed = {row.scope for row in PUBLISHED.values() if matches([wanted], row.name)}
+        scopes = {scope for scope in needed if scope is not None}
+        if needed == scopes and scopes and scopes.isdisjoint(caller.scopes):
+            raise Forbidden(required_scope=min(scopes))
+        held |= scopes & caller.scopes
+    return sorted(held)
+
+
 def _unknown(wanted: str) -> str:
-    near = difflib.get_close_matches(wanted, _OFFERED, 1)
-    return f"Unknown event '{wanted[:60]}'" + (f". Did you mean '{near[0]}'?" if near else "")
+    near = meant_by(wanted)
+    return f"Unknown event '{wanted[:60]}'" + (f". Did you mean '{near}'?" if near is not None else "")

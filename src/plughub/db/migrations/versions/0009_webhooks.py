@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.Text(), nullable=True),
         sa.Column("project_id", sa.String(length=36), nullable=True),
         sa.Column("servers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("rate_per_minute", sa.Integer(), nullable=True),
         sa.Column("from_seq", sa.BigInteger(), nullable=False),
