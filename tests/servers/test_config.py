@@ -150,7 +150,7 @@ def test_secrets_do_not_follow_to_another_address(patch: dict[str, object], fiel
         ({"command": "npx", "env": {"A": MASK}}, set()),
         ({"args": ["-q"]}, set()),
     ],
-    ids=str,
+    ids=lambda given: str(sorted(given)),
 )
 def test_secrets_do_not_follow_to_another_command(patch: dict[str, object], fields: set[str]) -> None:
     assert refused(STORED_STDIO, patch) == fields
