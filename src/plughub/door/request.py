@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from plughub.cluster.limits import Header, Lease, Meter, pairs
+from plughub.db.unit_of_work import UnitOfWork
 from plughub.door.routes import Route
 from plughub.kit.caller import Caller
 from plughub.kit.errors import HubError, Malformed, PayloadTooLarge, UnsupportedMediaType
@@ -64,6 +65,7 @@ class Request:
         "tool",
         "values",
         "waits",
+        "work",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str, waits: Waits[Any]) -> None:
@@ -94,6 +96,8 @@ class Request:
         self.rpc: str | None = None
         self.needed: str | None = None
         self.recorded = False
+        # The transaction that this request shares with others; None: it opens its own.
+        self.work: UnitOfWork | None = None
 
     def known_caller(self) -> Caller:
         """The caller of a route that is not public."""
