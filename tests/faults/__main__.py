@@ -1,4 +1,4 @@
-"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage killed hostile]`.
+"""What the hub does when others misbehave, in figures: `python -m tests.faults [--full] [hanging garbage killed hostile retried]`.
 
 Each experiment runs against a `plughub serve` of its own. The exit code is 1 when a figure does not hold.
 """
@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from tests.faults import garbage, hanging, hostile, killed
+from tests.faults import garbage, hanging, hostile, killed, retried
 from tests.faults.board import Board
 from tests.flows.running_hub import RunningHub
 
-EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile}
+EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile, "retried": retried}
 SETTINGS = {"PLUGHUB_START_TIMEOUT_S": "3", "PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "1000000", "PLUGHUB_LOG_LEVEL": "warning"}
 
 
