@@ -89,9 +89,9 @@ async def test_over_the_limit_every_operation_is_a_429(lite: Served) -> None:
     key = await lite.key_of(await lite.organization("Spent", "free"))
     while (await lite.call("GET", "/api/servers", key=key)).status_code == 200:
         pass
-    for row in SAMPLE:
+    for row in [row for row in SAMPLE if row.cost]:
         found = await same_as_alone(lite, row, Things.missing(), key)
-        assert (found["status"], found["headers"]["retry-after"]) == (429, str(found["body"]["error"]["details"]["retry_after"]))
+        assert (found["status"], found["headers"].get("retry-after")) == (429, str(found["body"]["error"]["details"]["retry_after"]))
 
 
 @pytest.mark.requirement("audit.refusals", "events.batch")
