@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+import structlog
 from sqlalchemy import text
 
 from plughub.api.framework import is_of_database, writes_in_work
@@ -148,6 +149,7 @@ async def test_a_commit_that_fails_acknowledges_nothing(lite: Served) -> None:
     async with lite.database.unit_of_work() as uow:
         for statement in trap:
             await uow.execute(text(statement))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # the traces take seconds to be written
     before = await names(lite)
     answer = await send(lite, create("Never"), create("Neither"), mode="atomic")
     kept = await lite.call("POST", "/api/servers", create("Nor this")["body"], headers={"Idempotency-Key": "trapped"})

@@ -58,10 +58,9 @@ class _Part:
         return self.status >= 400
 
     async def take(self, message: Message) -> None:
-        """The `send` of the request."""
+        """The `send` of the request. An answer that broke off is replaced by the error."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = _told(message["headers"])
+            self.status, self.headers, self.body = message["status"], _told(message["headers"]), bytearray()
         else:
             self.body += message.get("body", b"")
 
@@ -80,16 +79,14 @@ class _Part:
         return b'{"id":%b,"index":%d,"status":%d,"headers":%b,"body":%b}' % parts
 
     def _body(self) -> bytes:
-        """JSON as it is, text as a string, anything else as a string in base64."""
-        kind = self.headers.get("content-type", "")
+        """JSON as it is, text as a string, anything else (what a server calls JSON and is no UTF-8, too) as a string in base64."""
         if not self.body:
             return b"null"
-        if kind.startswith("application/json"):
-            return bytes(self.body)
         try:
-            return msgspec.json.encode(self.body.decode())
+            text = self.body.decode()
         except UnicodeDecodeError:
             return msgspec.json.encode(base64.b64encode(self.body).decode())
+        return bytes(self.body) if self.headers.get("content-type", "").startswith("application/json") else msgspec.json.encode(text)
 
 
 class _RolledBack(Exception):

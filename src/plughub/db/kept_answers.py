@@ -65,7 +65,7 @@ async def claim_key(uow: UnitOfWork, claim: Claim, request_id: str, node_id: str
     oldest = (
         select(kept_answer.c.id)
         .where(kept_answer.c.owner == claim.owner)
-        .order_by(kept_answer.c.created_at.desc(), kept_answer.c.id.desc())
+        .order_by(kept_answer.c.created_at.desc())
         .limit(_AT_ONCE)
         .offset(most)
     )

@@ -142,15 +142,17 @@ class Dispatcher:
             await self._admission.charge_more(parent, caller, route.cost)
 
     async def answer(self, part: Request, steps: Awaitable[None]) -> None:
-        """Let an operation be answered by `steps`, or by the error that they raise."""
+        """Let an operation be answered by `steps`, or by the error that they raise, even when an answer had begun: nobody has seen it."""
         try:
             await steps
         except HubError as error:
+            part.started = False
             await self._fail(part, error)
         except (ClientGone, asyncio.CancelledError):
             part.status, part.error = 499, None
             raise
         except Exception as error:  # the error middleware of operations
+            part.started = False
             await self._fail(part, self._fault_of(error, part))
 
     def record(self, request: Request, began: float) -> None:
