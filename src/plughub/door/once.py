@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import Message
 
 from plughub.cluster.limits import Header
@@ -24,6 +26,8 @@ from plughub.gateway.hub import Hub
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import SealBroken
 from plughub.kit.errors import AskedBefore, HubError, IdempotencyMismatch, Invalid, RequestCancelled
+
+log = structlog.get_logger("plughub.door")
 
 HEADER: Final = b"idempotency-key"
 # The doors whose requests have nothing of the kind of their own.
@@ -102,10 +106,7 @@ class Once:
         except _NothingDone:
             pass
         except BaseException:
-            if request.status >= 400:  # the framework has answered a fault before it came here
-                await tap.release()
-            else:
-                request.started, request.status, request.send = False, 0, tap.send_on
+            await tap.abandon()
             raise
         finally:
             request.work = None
@@ -129,7 +130,8 @@ class Once:
             return
         running = (claim.owner, claim.digest)
         self._running.add(running)
-        tap = _Tap(request)
+        # Whoever has heard a whole answer is given it again; a stream is heard while it runs.
+        tap = _Tap(request, held=b"text/event-stream" not in request.headers.get(b"accept", b""))
         try:
             try:
                 await run(request)
@@ -137,8 +139,12 @@ class Once:
                 await self._settle(request, claim, tap, error)
                 raise
             await self._settle(request, claim, tap, request.error)
+        except BaseException:
+            await tap.abandon()
+            raise
         finally:
             self._running.discard(running)
+        await tap.release()
 
     async def _settle(self, request: Request, claim: Claim, tap: "_Tap", error: HubError | None) -> None:
         """Keep what was answered, or free the key. Of an error that may have done something nothing is kept: the claim stays as it is."""
@@ -146,11 +152,15 @@ class Once:
             return
         if error is not None and not _nothing_done(error):
             return
-        async with self._database.unit_of_work() as work:
-            if error is not None:
-                await release_key(work, claim)
-            else:
-                await keep_answer(work, claim, request.status, self._sealed(request, claim, tap))
+        try:
+            async with self._database.unit_of_work() as work:
+                if error is not None:
+                    await release_key(work, claim)
+                else:
+                    await keep_answer(work, claim, request.status, self._sealed(request, claim, tap))
+        except (SQLAlchemyError, OSError) as failure:
+            # The answer goes out all the same: it is worth more than its copy, without which the key says `may_have_run`.
+            log.warning("answer_not_kept", request_id=request.id, error=str(getattr(failure, "orig", failure)))
 
     async def _again(self, request: Request, claim: Claim, kept: Kept | None) -> None:
         """Answer as the first time. Raises IdempotencyMismatch, and AskedBefore when there is no answer."""
@@ -215,6 +225,13 @@ class _Tap:
         self._request.send = self.send_on
         for message in self._messages or ():
             await self.send_on(message)
+
+    async def abandon(self) -> None:
+        """The request ended otherwise than it had begun to say: what was held is not sent, but for the framework's answer to a fault."""
+        if self._messages is None or self._request.status >= 400:
+            await self.release()
+        else:
+            self._request.started, self._request.status, self._request.send = False, 0, self.send_on
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
