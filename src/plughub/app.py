@@ -14,6 +14,7 @@ from plughub.api import (
     alerts,
     audit,
     auth,
+    batch,
     cli_auth,
     client_files,
     contents,
@@ -37,7 +38,8 @@ from plughub.api import (
     v1_organization,
     webhooks,
 )
-from plughub.api.framework import build_framework
+from plughub.api.batch import BatchDoor
+from plughub.api.framework import build_framework, writes_in_work
 from plughub.api.openapi import render_openapi
 from plughub.api.postman import render_postman
 from plughub.api.render import render_api, render_oauth, render_v1
@@ -51,6 +53,7 @@ from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.db.writer import BatchingWriter
 from plughub.door.dispatch import Dispatcher
+from plughub.door.once import Once
 from plughub.door.record import RequestLog
 from plughub.door.refusals import RefusalTrail
 from plughub.door.routes import Route, RouteTable
@@ -80,6 +83,7 @@ from plughub.identity.session_directory import SessionDirectory
 from plughub.jobs import (
     announce_keys,
     letter,
+    prune_answers,
     prune_deliveries,
     prune_events,
     prune_health,
@@ -158,7 +162,7 @@ class Application:
             await stack.aclose()
 
 
-def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
+def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
     """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
@@ -187,6 +191,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *notifications.ROUTES,
         *access.ROUTES,
         *webhooks.ROUTES,
+        *batch.routes(batches),
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
@@ -206,7 +211,8 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     sessions = Sessions(clock, idle_s=settings.session_idle_s, most_per_key=settings.max_sessions_per_key, node=hub.parking.node)
     database.listeners.append(sessions.follow)
     database.listeners.append(hub.parking.follow)
-    rows = rows_of(hub, sessions)
+    batches = BatchDoor(hub)
+    rows = rows_of(hub, sessions, batches)
     stats = DoorStats()
 
     @asynccontextmanager
@@ -227,7 +233,9 @@ def create_app(settings: Settings, secrets: Secrets, clock: Clock | None = None)
     refusals = RefusalTrail(database)
     requests = RequestLog(hub.writer, clock, refusals)
     pages = [*account_pages.routes(hub), *authorize_pages.routes(hub), *device_pages.routes(hub)]
-    dispatcher = Dispatcher(RouteTable([*rows, *pages]), framework, hub.admission, renderers, settings, stats, requests)
+    once = Once(hub, writes_in_work)
+    dispatcher = Dispatcher(RouteTable([*rows, *pages]), framework, hub, renderers, stats, requests, once)
+    batches.dispatcher = dispatcher
     application = Application(dispatcher, hub, rows, secrets, wiring, sessions, refusals)
     return application
 
@@ -325,7 +333,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.documents.aclose)
     await hub.deliverer.start()
     stack.push_async_callback(hub.deliverer.aclose)
-    pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications)
+    pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications, prune_answers)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, roll_up_usage)}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)

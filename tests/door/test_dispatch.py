@@ -66,6 +66,7 @@ async def test_the_etag_follows_the_content(lite: Served) -> None:
     assert after.json()["description"] == "changed"
 
 
+@pytest.mark.requirement("http.head-and-idempotency")
 @pytest.mark.parametrize("path", ["/api/servers", "/health", "/v1/mcps", "/api/auth/keys"])
 async def test_head_is_get_without_the_body(lite: Served, path: str) -> None:
     await lite.settled()

@@ -17,6 +17,7 @@ from tests.faults import (
     hostile,
     killed,
     resumed,
+    retried,
     slow_readers,
     webhooks_killed,
     webhooks_outage,
@@ -25,7 +26,7 @@ from tests.faults import (
 from tests.faults.board import Board
 from tests.flows.running_hub import RunningHub
 
-EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile}
+EXPERIMENTS: dict[str, ModuleType] = {"hanging": hanging, "garbage": garbage, "killed": killed, "hostile": hostile, "retried": retried}
 EXPERIMENTS |= {"resumed": resumed, "slow-readers": slow_readers}
 EXPERIMENTS |= {"webhooks_killed": webhooks_killed, "webhooks_receivers": webhooks_receivers, "webhooks_outage": webhooks_outage}
 SETTINGS = {"PLUGHUB_START_TIMEOUT_S": "3", "PLUGHUB_ADDRESS_LIMIT_PER_MINUTE": "1000000", "PLUGHUB_LOG_LEVEL": "warning"}

@@ -224,6 +224,8 @@ def _instance(schema: Mapping[str, Any]) -> Any:
         return schema.get("const", schema.get("enum", [None])[0])
     if schema.get("type") == "object" or "properties" in schema:
         return {field: _instance(schema["properties"][field]) for field in schema.get("required", ())}
+    if schema.get("pattern") == "^/":
+        return "/api/servers"
     if schema.get("minItems"):
         return [_instance(schema["items"])]
     plain = {"string": "https://example.com/mcp", "integer": 1, "number": 1, "boolean": True, "array": []}

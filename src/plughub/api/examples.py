@@ -9,6 +9,7 @@ from typing import Any
 MCP_ACCEPT = "application/json, text/event-stream"
 _KEY = {"name": "agent", "description": "Reads servers and calls tools", "expires_at": "2099-01-01T00:00:00Z"}
 _LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+_URL = "https://example.com/sse"
 _RENAMED = {"name": "Files of the team", "config": {"headers": {"X-Team": "blue"}}}
 
 # By method and path.
@@ -29,6 +30,14 @@ BODIES: Mapping[str, Any] = {
         "url": "https://example.com/mcp",
         "headers": {"Authorization": "Bearer <its own token>"},
         "notes": "The team's tickets",
+    },
+    # Postman leaves what names no variable of its own as it is.
+    "POST /api/batch": {
+        "operations": [
+            {"id": "create", "method": "POST", "path": "/servers", "body": {"name": "Passing", "type": "SSE", "config": {"url": _URL}}},
+            {"id": "remove", "method": "DELETE", "path": "/servers/{{create.body.uuid}}"},
+        ],
+        "mode": "atomic",
     },
     "PUT /api/servers/{uuid}": _RENAMED,
     "PATCH /api/servers/{uuid}": _RENAMED,

@@ -1,5 +1,6 @@
 """FastAPI for the management routes: strict bodies, our errors, the caller and the transaction as parameters."""
 
+import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any
@@ -83,11 +84,19 @@ def _actor(request: Request) -> Actor:
 
 
 async def _unit_of_work(request: Request) -> AsyncIterator[UnitOfWork]:
+    shared = door_request(request).work
+    if shared is not None:  # whoever opened it commits it
+        yield shared
+        return
     async with hub_of(request).database.unit_of_work(_actor(request)) as uow:
         yield uow
 
 
 async def _read(request: Request) -> AsyncIterator[AsyncConnection]:
+    shared = door_request(request).work
+    if shared is not None:  # it sees what is not committed yet
+        yield shared.connection
+        return
     async with hub_of(request).database.read() as connection:
         yield connection
 
@@ -105,6 +114,20 @@ ActorDep = Annotated[Actor, Depends(_actor)]
 # scope="function": the commit happens before the first byte of the answer, not after it.
 UowDep = Annotated[UnitOfWork, Depends(_unit_of_work, scope="function")]
 ReadDep = Annotated[AsyncConnection, Depends(_read, scope="function")]
+
+
+def writes_in_work(row: Route) -> bool:
+    """Whether all that the row changes is changed in the unit of work of its parameter, so that others may share the transaction."""
+    return not row.hot and _takes(row, UowDep)
+
+
+def is_of_database(row: Route) -> bool:
+    """Whether the row asks the database and nothing else, through a parameter: such a row may be part of a transaction."""
+    return not row.hot and not row.reaching and (_takes(row, UowDep) or _takes(row, ReadDep))
+
+
+def _takes(row: Route, dependency: Any) -> bool:
+    return any(parameter.annotation == dependency for parameter in inspect.signature(row.handler).parameters.values())
 
 
 def build_framework(rows: Sequence[Route], lifespan: Lifespan[FastAPI]) -> FastAPI:

@@ -188,7 +188,17 @@ def routes(tools: ToolDoor) -> list[Route]:
     return [
         Route("GET", _PATH, "read:servers", list_mcps, "List MCPs", "MCPs (v1)", "v1", output=SuccessPage[McpOut]),
         Route("POST", _PATH, "write:servers", create_mcp, "Register an MCP", "MCPs (v1)", "v1", status=201, output=Success[McpOut]),
-        Route("GET", _PATH + "/{mcp_id}", "read:servers", get_mcp, "Get an MCP", "MCPs (v1)", "v1", output=Success[McpDetail]),
+        Route(
+            "GET",
+            _PATH + "/{mcp_id}",
+            "read:servers",
+            get_mcp,
+            "Get an MCP",
+            "MCPs (v1)",
+            "v1",
+            reaching=True,
+            output=Success[McpDetail],
+        ),
         Route("PATCH", _PATH + "/{mcp_id}", "write:servers", update_mcp, "Change an MCP", "MCPs (v1)", "v1", output=Success[McpOut]),
         Route("DELETE", _PATH + "/{mcp_id}", "delete:servers", delete_mcp, "Remove an MCP", "MCPs (v1)", "v1", output=Success[McpDeleted]),
         Route(

@@ -25,7 +25,8 @@ _STREAM = "text/event-stream"
 DESCRIPTION = """One place for all your MCP servers, reached by one key.
 
 Every call carries `Authorization: Bearer <API key>`. Answers carry `X-Request-Id` and the rate-limit headers.
-`/api` speaks the Plugged.in dialect, `/v1` the PlexMCP dialect, `/mcp` the Model Context Protocol."""
+`/api` speaks the Plugged.in dialect, `/v1` the PlexMCP dialect, `/mcp` the Model Context Protocol.
+A POST to `/api` or `/v1` with an `Idempotency-Key` is done once in 24 hours, however often it is sent."""
 
 
 def build_openapi(rows: Sequence[Route]) -> dict[str, Any]:

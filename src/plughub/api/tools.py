@@ -157,6 +157,7 @@ class ToolDoor:
         except HubError as error:
             if not outlet.open:  # nothing was told yet: an ordinary error with its status says more
                 raise
+            request.error = error
             await outlet.end(_frame(b"error", (render_v1 if request.door == "v1" else render_api)(error, request).body))
         finally:
             outlet.close()

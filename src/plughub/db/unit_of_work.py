@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import CursorResult, Executable, insert, text
@@ -55,7 +55,7 @@ class _Draft:
 class UnitOfWork:
     """An open transaction. Made by `Database.unit_of_work()`, which commits it; never held across an await on anything else.
 
-    `actor` is whoever does what it does, for the audit.
+    `actor` is whoever does what is done from now on, for the audit: it changes where several requests share one transaction.
     """
 
     __slots__ = ("_chain", "_deeds", "_drafts", "actor", "clock", "connection", "dialect")
@@ -89,7 +89,7 @@ class UnitOfWork:
 
     def audit(self, deed: Deed) -> None:
         """Say who did it: the deed gets its row in the audit just before the commit, or never."""
-        self._deeds.append(deed)
+        self._deeds.append(deed if deed.actor is not None else replace(deed, actor=self.actor))
 
     async def number(self) -> list[Event]:
         """Give the collected events and deeds their numbers and rows. Called once, as the last thing before the commit.

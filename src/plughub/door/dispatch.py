@@ -6,7 +6,7 @@ before anything else runs, and a row cannot be made without a scope: that is the
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -17,12 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plughub.cluster.limits import Header
 from plughub.db.outage import find_outage
+from plughub.door.once import DOORS, HEADER, Once
 from plughub.door.query_token import take_token
 from plughub.door.record import RequestLog
 from plughub.door.request import NO_STORE, ClientGone, Request
 from plughub.door.routes import PUBLIC, Route, RouteTable
 from plughub.door.stats import DoorStats
-from plughub.gateway.admission import Admission
+from plughub.gateway.hub import Hub
 from plughub.gateway.tracing import DoorSpan, Traces
 from plughub.kit.errors import HubError, Internal, MethodNotAllowed, MisdirectedHost, NotFound, PayloadTooLarge, RouteNotFound, Unavailable
 from plughub.kit.waits import Waits
@@ -71,25 +72,26 @@ class Dispatcher:
         self,
         table: RouteTable,
         framework: ASGIApp,
-        admission: Admission,
+        hub: Hub,
         renderers: Mapping[str, Renderer],
-        settings: Settings,
         stats: DoorStats,
         requests: RequestLog,
+        once: Once,
     ) -> None:
         self._table = table
         self._framework = framework
-        self._admission = admission
+        self._admission = hub.admission
         self._renderers = renderers
-        self._limit_bytes = settings.max_body_bytes
+        self._limit_bytes = hub.settings.max_body_bytes
         self._stats = stats
         self._requests = requests
+        self._once = once
         self._new_id = requests.ids.new
-        self._hosts = HostRule(settings)
+        self._hosts = HostRule(hub.settings)
         self._waits: Waits[Any] = Waits()
         # Set by whoever starts them: spans are made when the operator has named a collector.
         self.traces: Traces | None = None
-        self._fault: dict[str, Any] = {"support_url": settings.support_url} if settings.support_url else {}
+        self._fault: dict[str, Any] = {"support_url": hub.settings.support_url} if hub.settings.support_url else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -111,17 +113,56 @@ class Dispatcher:
             # leaves is a ClientGone.
             await self._fail(request, Unavailable(STOPPING))
         except Exception as error:  # the error middleware: one of the four places that may catch everything
-            outage = note_outage(error, request)
-            if outage is None:
-                log.exception("request failed", request_id=request.id, method=scope["method"], route=request.route and request.route.path)
-            await self._fail(request, outage or Internal(**self._fault))
+            await self._fail(request, self._fault_of(error, request))
         finally:
-            self._settle(request, began)
+            if request.lease is not None:
+                request.lease.release()
+            self.record(request, began)
 
-    def _settle(self, request: Request, began: float) -> None:
-        """The request is over, whatever became of it."""
-        if request.lease is not None:
-            request.lease.release()
+    def close(self) -> None:
+        """No request is under way any more."""
+        self._waits.close()
+
+    def part(self, parent: Request, scope: Scope) -> Request:
+        """An operation of a request, as a request of its own from the same client; whoever makes it says where it comes from and goes."""
+        part = Request(scope, parent.receive, parent.send, self._new_id(), self._waits)
+        part.address = parent.address
+        return part
+
+    def route(self, request: Request) -> Route:
+        """The row of where the request goes now. Raises RouteNotFound, MethodNotAllowed."""
+        return self._route(request, request.scope["raw_path"], request.scope["method"])
+
+    async def admit_part(self, part: Request, parent: Request) -> None:
+        """Admit an operation as any request, but for its place among those at once, which is the parent's. One after the other.
+
+        Raises what a request of its own would be refused with.
+        """
+        route = self.route(part)
+        if route.scope == PUBLIC:
+            if route.cost:
+                self._admission.count_address(part)
+            return
+        caller = await self._admission.admit(part, route.scope, 0)
+        if route.cost:
+            await self._admission.charge_more(parent, caller, route.cost)
+
+    async def answer(self, part: Request, steps: Awaitable[None]) -> None:
+        """Let an operation be answered by `steps`, or by the error that they raise, even when an answer had begun: nobody has seen it."""
+        try:
+            await steps
+        except HubError as error:
+            part.started = False
+            await self._fail(part, error)
+        except (ClientGone, asyncio.CancelledError):
+            part.status, part.error = 499, None
+            raise
+        except Exception as error:  # the error middleware of operations
+            part.started = False
+            await self._fail(part, self._fault_of(error, part))
+
+    def record(self, request: Request, began: float) -> None:
+        """The request has ended. `began`: `time.perf_counter()` at its first byte."""
         if not request.recorded:
             self._requests.keep(request, began)
         self._stats.record(request.route, request.status, time.perf_counter() - began)
@@ -129,18 +170,9 @@ class Dispatcher:
             _end_span(request, request.trace)
         request.error = None  # a ring otherwise: its trace leads to this request, and to the whole body
 
-    def close(self) -> None:
-        """No request is under way any more."""
-        self._waits.close()
-
     async def _serve(self, request: Request) -> None:
         scope = request.scope
-        path = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()
-        older = False
-        if path.startswith(_NUMBERED):
-            older = path.startswith(_V1)
-            path = b"/api/" + path[len(_V2) :]
-            scope["raw_path"], scope["path"] = path, "/api/" + scope["path"][len(_V2) :]
+        path, older = _path_of(scope)
         origin = request.headers.get(b"origin")
         if origin is not None:
             request.cors = self._hosts.cors(scope["path"], origin)
@@ -165,8 +197,24 @@ class Dispatcher:
                 await route.stream(request)
                 return
             await self._admission.admit(request, route.scope, route.cost)
-        if route.hot:
+        if method == "POST" and HEADER in request.headers:
+            await self.run(request, route)
+        elif route.hot:
             await route.handler(request)
+        else:
+            await self._to_framework(request)
+
+    async def run(self, request: Request, route: Route) -> None:
+        """Have an admitted request answered by its row; with an Idempotency-Key, once."""
+        keyed = HEADER in request.headers and request.scope["method"] == "POST" and route.door in DOORS
+        if keyed and request.caller is not None:
+            await self._once.run(request, route, self._answered_by_row)
+        else:
+            await self._answered_by_row(request)
+
+    async def _answered_by_row(self, request: Request) -> None:
+        if request.route is not None and request.route.hot:
+            await request.route.handler(request)
         else:
             await self._to_framework(request)
 
@@ -223,6 +271,14 @@ class Dispatcher:
             "request", request_id=request.id, method=scope["method"], route=request.route and request.route.path, status=request.status
         )
 
+    def _fault_of(self, error: Exception, request: Request) -> HubError:
+        """What to answer to an error that is none of ours; it is in the log."""
+        outage = note_outage(error, request)
+        if outage is None:
+            method, route = request.scope["method"], request.route and request.route.path
+            log.error("request failed", request_id=request.id, method=method, route=route, exc_info=error)
+        return outage or Internal(**self._fault)
+
     async def _fail(self, request: Request, error: HubError) -> None:
         request.error = error
         if request.started:  # the answer has begun: all that is left is to break it off
@@ -239,6 +295,17 @@ class Dispatcher:
     def render(self, error: HubError, request: Request) -> Rendered:
         """The error in the dialect of the request's door."""
         return self._renderers[request.door](error, request)
+
+
+def _path_of(scope: Scope) -> tuple[bytes, bool]:
+    """The path as it was sent, the documents' other names of it put right in the scope too; and whether it was the oldest of these."""
+    path: bytes = scope["raw_path"] if scope.get("raw_path") else scope["path"].encode()
+    if not path.startswith(_NUMBERED):
+        return path, False
+    older = path.startswith(_V1)
+    path = b"/api/" + path[len(_V2) :]
+    scope["raw_path"], scope["path"] = path, "/api/" + scope["path"][len(_V2) :]
+    return path, older
 
 
 def _end_span(request: Request, span: DoorSpan) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from plughub.cluster.limits import Header, Lease, Meter, pairs
+from plughub.db.unit_of_work import UnitOfWork
 from plughub.door.routes import Route
 from plughub.gateway.tracing import DoorSpan, Trace, passed_on
 from plughub.kit.caller import Caller
@@ -73,6 +74,7 @@ class Request:
         "trace",
         "values",
         "waits",
+        "work",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str, waits: Waits[Any]) -> None:
@@ -106,6 +108,8 @@ class Request:
         self.ticket: Any = None  # a gateway.tickets.Ticket that stands for a credential
         self.needed: str | None = None
         self.recorded = False
+        # The transaction that this request shares with others; None: it opens its own.
+        self.work: UnitOfWork | None = None
 
     def trace_on(self) -> Trace | None:
         """What goes on to a server of the trace that the request belongs to."""

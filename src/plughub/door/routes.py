@@ -22,10 +22,11 @@ class Route:
     `scope` is a scope of `kit.caller`, OPERATOR, AUTHENTICATED (any key or session), SIGNED_IN (the session of a
     person: no key) or PUBLIC: there is no default, so forgetting it is an error.
     `cost` is what the limits count; 0 for what they do not. A `hot` handler takes a `door.request.Request` and writes the answer
-    itself; the others are FastAPI endpoints. `stream`, of the same form, answers in the place of a GET's handler whoever asks for an
-    event stream. An `event_source` is nothing else: its `stream` answers every GET, and as browsers' EventSource sends no header of
-    the caller's, the credential may stand in the query (`door.query_token`). `headers` (that it cannot be asked without), `input` and
-    `output` describe a hot row, whose endpoint has no typed signature.
+    itself; the others are FastAPI endpoints. A `reaching` one of these asks a server, beside the database. `stream`, of the same form
+    as a hot handler, answers in the place of a GET's handler whoever asks for an event stream. An `event_source` is nothing else: its
+    `stream` answers every GET, and as browsers' EventSource sends no header of the caller's, the credential may stand in the query
+    (`door.query_token`). `headers` (that it cannot be asked without), `input` and `output` describe a hot row, whose endpoint has no
+    typed signature.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Route:
     status: int = 200
     cost: int = 1
     hot: bool = False
+    reaching: bool = False
     stream: Callable[..., Awaitable[None]] | None = None
     event_source: bool = False
     headers: tuple[str, ...] = ()

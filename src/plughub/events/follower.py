@@ -30,6 +30,7 @@ _SEEN = text(
 _BEHIND = text(
     "SELECT count(*) FROM node WHERE id <> :id AND change_no < :change_no AND seen_at > extract(epoch FROM clock_timestamp()) - :live_s"
 )
+_LIVES = text("SELECT id FROM node WHERE id = :id AND seen_at > extract(epoch FROM clock_timestamp()) - :live_s")
 _FORGET = text("DELETE FROM node WHERE id = :id OR seen_at < extract(epoch FROM clock_timestamp()) - :forget_s")
 _log = structlog.get_logger("plughub.follower")
 
@@ -99,6 +100,13 @@ class Follower:
                 seen = {"id": self.node_id, "change_no": self._followed, "live_s": _LIVE_S}
                 self.live_processes = 1 + (await connection.execute(_SEEN, seen)).scalar_one()
             self._polled_at = began
+
+    async def lives(self, node_id: str) -> bool:
+        """Whether that process is this one, or another that works on the same database."""
+        if not self._shared or node_id == self.node_id:
+            return node_id == self.node_id
+        async with self._database.read() as connection:
+            return (await connection.execute(_LIVES, {"id": node_id, "live_s": _LIVE_S})).first() is not None
 
     async def settle(self) -> None:
         """Return when every live process has followed this process's last change, or TRUST_S have passed."""

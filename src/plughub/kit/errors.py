@@ -30,9 +30,12 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- MethodNotAllowed   405
      +- Conflict           409
      |   +- ServerDisabled 409
+     |   +- AskedBefore    409   an Idempotency-Key whose answer cannot be given (yet)
      +- PayloadTooLarge    413
      +- UnsupportedMediaType 415
      +- MisdirectedHost    421
+     +- IdempotencyMismatch 422  an Idempotency-Key that came with another request before
+     +- FailedDependency   424   what an operation of a batch needs did not come about
      +- RateLimited        429
      +- RequestCancelled   499
      +- UpstreamError      502   the server answered with an error
@@ -379,6 +382,16 @@ class ServerDisabled(Conflict):
     hint = "Enable the server first"
 
 
+class AskedBefore(Conflict):
+    """The key of this request was sent before, and there is no answer to give: `reason` is in_progress, may_have_run or answer_not_kept."""
+
+    message = "A request with this Idempotency-Key was sent before"
+    v1_code = "conflict"
+    hint = (
+        "in_progress: wait for Retry-After and send it again. may_have_run, answer_not_kept: look whether it was done, then take a new key"
+    )
+
+
 class PayloadTooLarge(HubError):
     """The body is over the limit."""
 
@@ -409,6 +422,24 @@ class MisdirectedHost(HubError):
     message = "Host or origin not allowed"
     jsonrpc = -32600
     hint = "Set PLUGHUB_PUBLIC_URL or PLUGHUB_ALLOWED_ORIGINS to the address that clients use"
+
+
+class IdempotencyMismatch(HubError):
+    """The key of this request came with another body, or at another path (draft-ietf-httpapi-idempotency-key-header section 2.7)."""
+
+    status = 422
+    code = "IDEMPOTENCY_MISMATCH"
+    message = "This Idempotency-Key was used for another request"
+    hint = "Take a new key for each new request; a key is sent again only with the very same request"
+
+
+class FailedDependency(HubError):
+    """An operation of a batch that was not run, or was undone, because of another: `operation` is in the details."""
+
+    status = 424
+    code = "FAILED_DEPENDENCY"
+    message = "Another operation of the batch failed"
+    hint = "See the answer of the operation that details.operation names"
 
 
 class RateLimited(HubError):
