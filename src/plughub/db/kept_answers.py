@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
-from plughub.db.tables import kept_answer
+from plughub.db.answer_tables import kept_answer
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.kit.ids import new_id
 

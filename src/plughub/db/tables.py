@@ -597,22 +597,3 @@ oauth_device = Table(
     Index(None, "organization_id"),
     Index(None, "project_id"),
 )
-
-# What a POST with an Idempotency-Key was answered. `owner` names the caller, `digest` is of the key, `fingerprint` of the request.
-# `status` null: under way on the process `node_id`, or cut off; `answer` is sealed, and null as well when it was too large to keep.
-kept_answer = Table(
-    "kept_answer",
-    metadata,
-    _key(),
-    _text("owner"),
-    Column("digest", LargeBinary(32), nullable=False),
-    Column("fingerprint", LargeBinary(32), nullable=False),
-    _text("request_id"),
-    _text("node_id"),
-    Column("status", Integer, nullable=True),
-    Column("answer", LargeBinary, nullable=True),
-    _time("created_at"),
-    UniqueConstraint("owner", "digest"),
-    Index(None, "owner", "created_at"),
-    Index(None, "created_at"),
-)
