@@ -16,6 +16,8 @@ from plughub.api import (
     cli_auth,
     client_files,
     contents,
+    document_files,
+    documents,
     keys,
     lists,
     logs,
@@ -26,6 +28,7 @@ from plughub.api import (
     organizations,
     profiles,
     projects,
+    rag,
     server_logs,
     server_operations,
     servers,
@@ -45,6 +48,7 @@ from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.db.writer import BatchingWriter
+from plughub.documents.library import Library
 from plughub.door.dispatch import Dispatcher
 from plughub.door.record import RequestLog
 from plughub.door.refusals import RefusalTrail
@@ -67,7 +71,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, embed_documents, letter, prune_documents, prune_events, prune_health, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -143,6 +147,9 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
+        *document_files.routes(hub),  # its POST is the collection's first of documents
+        *documents.ROUTES,
+        *rag.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
         *oauth.routes(hub),
@@ -244,6 +251,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         cookies=cookies,
         digests=Digests(secrets.peppers),
         documents=Documents(settings, clock),
+        library=Library(database, settings, trusted=follower.trusted),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -267,9 +275,13 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth)
+    hub.library.start()
+    stack.push_async_callback(hub.library.aclose)
+    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_documents)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
+    if hub.library.meaning.missing is None:
+        handlers[embed_documents.KIND] = embed_documents.handler(hub.library)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)

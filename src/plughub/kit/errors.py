@@ -23,6 +23,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- KeyNotFound    404
      |   +- AppNotFound, GrantNotFound, DeviceNotFound 404
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
+     |   +- DocumentNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
      +- CodeExpired        410
@@ -30,6 +31,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- Conflict           409
      |   +- ServerDisabled 409
      +- PayloadTooLarge    413
+     +- RangeNotSatisfiable 416
      +- UnsupportedMediaType 415
      +- MisdirectedHost    421
      +- RateLimited        429
@@ -254,6 +256,12 @@ class KeyNotFound(NotFound):
     message = "API key not found"
 
 
+class DocumentNotFound(NotFound):
+    """No document, or version of it, of that id for this caller."""
+
+    message = "Document not found"
+
+
 class OrganizationNotFound(NotFound):
     """No organisation of that id for this caller."""
 
@@ -374,6 +382,15 @@ class PayloadTooLarge(HubError):
     message = "Request body is too large"
     jsonrpc = -32600
     hint = "Send less; details.limit_bytes is the most that is read"
+
+
+class RangeNotSatisfiable(HubError):
+    """A range that begins after the end of the file."""
+
+    status = 416
+    code = "RANGE_NOT_SATISFIABLE"
+    message = "The file is shorter than the range"
+    hint = "The Content-Range header tells how long the file is"
 
 
 class UnsupportedMediaType(HubError):
