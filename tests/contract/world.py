@@ -18,7 +18,22 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
+KINDS = (
+    "server",
+    "mcp",
+    "key",
+    "request",
+    "project",
+    "profile",
+    "slug",
+    "browser",
+    "organization",
+    "member",
+    "invitation",
+    "app",
+    "grant",
+    "document",
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -115,6 +130,9 @@ class World:
         if {"new_key", "new_token"} & names:
             made = (await self.served.call("POST", "/api/auth/keys", {"name": "New"})).json()
             known |= {"new_key": made["id"], "new_token": made["key"]}
+        if "new_document" in names:
+            text = {"title": "Refunds", "content": "# Refunds\n\nRefunds are paid within thirty days."}
+            known["new_document"] = (await self.served.call("POST", "/api/documents", text)).json()["id"]
         if {"new_project", "new_profile", "new_slug"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}

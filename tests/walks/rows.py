@@ -50,6 +50,7 @@ PATH_KINDS = {
     "invitation_id": "invitation",
     "app_id": "app",
     "grant_id": "grant",
+    "document_id": "document",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -64,6 +65,8 @@ WHOLE: Mapping[str, Json] = {
     "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
     "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
     "POST /v1/organization/members/invite": {"email": "new@example.com", "role": "member"},
+    "PATCH /api/documents/{document_id}": {"title": "Another title"},
+    "POST /api/documents/bulk": {"documents": [{"title": "Several", "content": "One of several"}]},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 
@@ -75,8 +78,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
-    allows the app; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
+    allows the app, and a document; real or not."""
 
     server: str
     key: str
@@ -90,6 +93,7 @@ class Things:
     invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
     app: str = field(default_factory=lambda: public_id("client", new_id()))
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
+    document: str = field(default_factory=new_id)
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -107,14 +111,15 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
-    is put in."""
+    """`things` with a project, a profile, an organisation and its people, and a document that are real, as its server and key are
+    already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+    document = (await served.call("POST", "/api/documents", {"title": name, "content": name}, key=key)).json()["id"]
+    return replace(things, project=project, profile=profile, slug=slug, document=document, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
@@ -146,7 +151,7 @@ def parameters(row: Route) -> list[str]:
 
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
-    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
+    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting", "number": "1"}
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

@@ -44,6 +44,7 @@ LISTS = (
     "/v1/api-keys?per_page=100",
     "/api/projects?limit=100",
     "/api/profiles?limit=100",
+    "/api/documents?limit=100",
 )
 
 
@@ -93,7 +94,7 @@ def change(served: Served, row: Route, things: Things) -> object:
     if row.path.endswith("/leaked"):
         return {"token": served.key}
     sent = whole_body(row, things)
-    if "user_id" in row.path:
+    if "user_id" in row.path or "document_id" in row.path:
         return sent
     if "server_uuid" in row.path:
         return {"enabled": False}

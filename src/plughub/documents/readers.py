@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from plughub.documents.reading import MAX_DIFF_BYTES, MAX_TEXT_BYTES, TIME_S
+from plughub.documents.bounds import MAX_DIFF_BYTES, MAX_TEXT_BYTES, TIME_S
 from plughub.kit.errors import Invalid, Unavailable
 
 _AT_ONCE = 2

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-MAX_TEXT_BYTES = 4 * 1024 * 1024
-MAX_DIFF_BYTES = 1024 * 1024
-TIME_S = 20
+from plughub.documents.bounds import MAX_DIFF_BYTES, MAX_TEXT_BYTES, TIME_S
+
 MEMORY_BYTES = 1024 * 1024 * 1024
 _MAX_DIFF_LINES = 50_000
 _PIECE = 64 * 1024

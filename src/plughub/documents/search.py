@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Float, bindparam, column, func, literal_column, select, table, text
@@ -70,10 +70,12 @@ async def search(library: Library, caller: Caller, question: str, filters: Filte
 
 
 def by_document(passages: Sequence[Passage]) -> list[Passage]:
-    """The best passage of each document."""
+    """The best passage of each document, as good as whatever was found of it: one of its text before what is said of it."""
     best: dict[str, Passage] = {}
     for passage in passages:
-        best.setdefault(passage.document.id, passage)
+        held = best.setdefault(passage.document.id, passage)
+        if not held.position and passage.position:
+            best[passage.document.id] = replace(passage, score=held.score)
     return list(best.values())
 
 

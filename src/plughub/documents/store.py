@@ -106,8 +106,9 @@ async def insert_document(uow: UnitOfWork, made: Document) -> None:
 
 
 async def update_document(uow: UnitOfWork, document_id: str, values: Mapping[str, Any]) -> None:
-    """Change columns of one document."""
-    await uow.execute(update(document).where(document.c.id == document_id).values(**values))
+    """Change columns of one document, if any."""
+    if values:
+        await uow.execute(update(document).where(document.c.id == document_id).values(**values))
 
 
 async def add_tags(uow: UnitOfWork, document_id: str, tags: Collection[str]) -> None:
