@@ -10,8 +10,10 @@ from tests.serving import Json, RawCall, Served
 from tests.walks.rows import ROWS, Things, ask, check_error, code_of, credential, dumps, name, path, placed, whole_body
 
 pytestmark = pytest.mark.anyio
-# They reach a server, and change nothing in the database; or take a token that is not made up.
+# They reach a server or search, and change nothing in the database; or take a token that is not made up.
 REACHING = {
+    "POST /api/documents/search",
+    "POST /api/rag/query",
     "POST /api/invitations/accept",
     "POST /api/servers/{uuid}/test",
     "POST /v1/mcps/{mcp_id}/test",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import encode_rfc2231
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -25,6 +26,7 @@ from plughub.gateway.hub import Hub
 from plughub.kit.errors import DocumentNotFound, RangeNotSatisfiable
 
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})\Z")
+Sent = TypeVar("Sent", DocumentText, NewContent)
 # Nothing in a file may run as if it were ours, whatever a browser makes of it.
 _SANDBOX = (b"content-security-policy", b"sandbox; default-src 'none'")
 _TEXTS: Mapping[str, TextFormat] = {"md": "md", "txt": "txt", "html": "html", "csv": "csv"}
@@ -42,24 +44,26 @@ class DocumentFiles:
         """Make a document of a file (`multipart/form-data`: `file`, and beside it `title`, `description`, `category`, `tags`,
         `metadata`), or of a text (JSON). Its kind is told by its bytes: pdf, docx, md, txt, html or csv.
         """
-        caller = request.known_caller()
-        async with self._incoming(request) as (prepared, about, source), self._hub.database.unit_of_work(actor_of(request)) as uow:
-            made = await service.create_document(uow, caller, self._hub.settings, prepared, about, source)  # X
+        caller, body = request.known_caller(), await self._body(request, DocumentText)
+        unit = self._hub.database.unit_of_work(actor_of(request))
+        async with self._incoming(request, body) as (prepared, about, source), unit as uow:
+            made = await service.create_document(uow, caller, self._hub.settings, prepared, about, source)
         await request.respond(201, msgspec.json.encode(shown(made)))
 
     async def replace(self, request: Request) -> None:
         """A new version of a document, of a file or of a text as in making one; what is not given beside it stays as it is."""
-        caller, document_id = request.known_caller(), one(request.values[0])
+        caller, body, document_id = request.known_caller(), await self._body(request, NewContent), one(request.values[0])
         async with self._hub.database.read() as connection:
             before = await service.get_document(connection, caller, document_id)
         unit = self._hub.database.unit_of_work(actor_of(request))
-        async with self._incoming(request, before) as (prepared, about, _), unit as uow:
+        async with self._incoming(request, body, before) as (prepared, about, _), unit as uow:
             made = await service.add_version(uow, caller, self._hub.settings, document_id, prepared, about)
         await request.respond(200, msgspec.json.encode(shown(made)))
 
     async def download(self, request: Request) -> None:
         """The file as it was sent, or a range of its bytes; `?version=` an earlier one. It is always a download, never a page."""
         caller, document_id = request.known_caller(), one(request.values[0])
+        await request.body(self._hub.settings.max_body_bytes)  # what watches for the client's leaving reads on from here
         async with self._hub.database.read() as connection:
             found, version = await service.get_version(connection, caller, document_id, _version(request))
         headers = _headers(found, version)
@@ -74,7 +78,6 @@ class DocumentFiles:
         request.started, request.status = True, 206 if partial else 200
         await request.send({"type": "http.response.start", "status": request.status, "headers": [*request.base_headers(), *headers]})
         if request.scope["method"] != "HEAD":
-            await request.body(1)  # what watches for the client's leaving reads on from here
             await unless_gone(request, self._send(request, version, begin, end))
         await request.send({"type": "http.response.body", "body": b""})
 
@@ -82,14 +85,24 @@ class DocumentFiles:
         async for part in files.read_range(self._hub.database, version.blob_id, begin, end):
             await request.write(part)
 
+    async def _body(self, request: Request, model: type[Sent]) -> Sent | None:
+        """A JSON body; None for a form, which is read as it comes in."""
+        if is_form(request):
+            return None
+        limit_bytes = self._hub.settings.max_body_bytes
+        found: Sent = validated(model, await request.json_body(limit_bytes), limit_bytes)
+        return found
+
     @asynccontextmanager
-    async def _incoming(self, request: Request, before: Document | None = None) -> AsyncIterator[tuple[Prepared, DocumentForm, str]]:
-        """What the body holds, ready to be kept, what is said of it, and where it came from."""
+    async def _incoming(
+        self, request: Request, body: DocumentText | NewContent | None, before: Document | None = None
+    ) -> AsyncIterator[tuple[Prepared, DocumentForm, str]]:
+        """What the body or the form holds, ready to be kept, what is said of it, and where it came from."""
         caller, settings = request.known_caller(), self._hub.settings
-        if not is_form(request):
-            raw = await request.json_body(settings.max_body_bytes)
-            content, kind, name, about = _text(raw, settings.max_body_bytes, before)
-            async with prepared_text(self._library, caller, content, kind, name) as prepared:
+        if body is not None:
+            about = DocumentForm.model_validate(body.model_dump(exclude={"content", "format"}, exclude_unset=True))
+            kind, name = _kind_and_name(body, before)
+            async with prepared_text(self._library, caller, body.content, kind, name) as prepared:
                 yield prepared, about, "api"
             return
         async with self._library.desk() as folder:
@@ -99,15 +112,13 @@ class DocumentFiles:
                 yield prepared, form, "upload"
 
 
-def _text(raw: bytes, limit_bytes: int, before: Document | None) -> tuple[str, str, str, DocumentForm]:
-    """The content of a JSON body, its kind, the name of its file, and what is said of it."""
-    body: DocumentText | NewContent = validated(DocumentText if before is None else NewContent, raw, limit_bytes)
-    about = DocumentForm.model_validate(body.model_dump(exclude={"content", "format"}, exclude_unset=True))
+def _kind_and_name(body: DocumentText | NewContent, before: Document | None) -> tuple[str, str]:
+    """The kind of a text, and the name of its file: those of the version before it, where they fit."""
     if before is None:
         kind = body.format or "md"
-        return body.content, kind, named(body.title or "", kind), about
+        return kind, named(body.title or "", kind)
     kind = body.format or _TEXTS.get(before.kind, "md")
-    return body.content, kind, before.file_name if kind == before.kind else named(before.title, kind), about
+    return kind, before.file_name if kind == before.kind else named(body.title or before.title, kind)
 
 
 def _version(request: Request) -> int | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import anyio
 
 from plughub.documents import files
+from plughub.documents.bounds import MAX_TEXT_BYTES
 from plughub.documents.chunks import Chunk, split
 from plughub.documents.kinds import KINDS, Kind, clean_name, sniff
 from plughub.documents.library import Landing, Library
-from plughub.documents.bounds import MAX_TEXT_BYTES
 from plughub.documents.schemas import Incoming, Version
 from plughub.kit.caller import Caller
 from plughub.kit.errors import Invalid
