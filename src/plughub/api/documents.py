@@ -133,7 +133,7 @@ async def delete_document(caller: CallerDep, uow: UowDep, document_id: str) -> R
 
 
 async def list_versions(caller: CallerDep, connection: ReadDep, document_id: str, limit: PageLimit = 20, offset: Offset = 0) -> Response:
-    """The versions of a document, the newest first; the last 100 are kept."""
+    """The versions of a document, the newest first; the last 50 are kept."""
     found = await service.get_document(connection, caller, one(document_id))
     versions = await store.list_versions(connection, found.id)
     page = [shown_version(each, found) for each in versions[offset : offset + limit]]

@@ -27,13 +27,13 @@ MEMORY_BYTES = 1024 * 1024 * 1024
 _MAX_DIFF_LINES = 50_000
 _PIECE = 64 * 1024
 # Of a Word document unpacked, and of one cell: beyond this it is no text that somebody wrote.
-_MAX_XML_BYTES = 256 * 1024 * 1024
+_MAX_XML_BYTES = 64 * 1024 * 1024
 _MAX_CELL = 1024 * 1024
 _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main "
 _NAMES = """address article aside blockquote body br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr li
 main nav ol p pre section table tbody td tfoot th thead tr ul"""
 _BLOCKS = frozenset(_NAMES.split())
-_UNSEEN = frozenset(("script", "style", "template", "noscript", "svg", "head"))
+_UNSEEN = frozenset(("script", "style", "template", "noscript", "svg", "head", "title"))
 _SPACE = re.compile(r"[ \t\r\f\v\u00a0]+")
 _LINES = re.compile(r"\n{3,}")
 

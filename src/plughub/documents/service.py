@@ -4,6 +4,7 @@ A key's list of servers says nothing of documents: they belong to the whole envi
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,9 @@ from plughub.kit.pagination import Page
 from plughub.settings import Settings
 
 # The older ones go, but for the one that counts.
-MAX_VERSIONS = 100
+MAX_VERSIONS = 50
+# Between the words of a file's name; to an index it would be one.
+_JOINTS = re.compile(r"[\s._-]+")
 _FIELDS = {"title": "title", "description": "description", "category": "category", "metadata": "details"}
 
 
@@ -282,8 +285,9 @@ def _passages(made: Document, prepared: Prepared) -> list[dict[str, Any]]:
 
 def _title_passage(made: Document) -> dict[str, Any]:
     """What the document is, to be found by it."""
-    said = [made.description, f"{made.title} ({made.file_name})", " ".join(made.tags), made.category]
-    text = "\n".join(line for line in said if line)
+    stem = " ".join(part for part in _JOINTS.split(made.file_name.rpartition(".")[0]) if part)
+    said = [made.description, stem if stem.lower() != made.title.lower() else "", " ".join(made.tags), made.category]
+    text = "\n".join(line for line in said if line) or made.title
     return {"document_id": made.id, "space_id": made.space_id, "position": 0, "heading": made.title, "text": text}
 
 
