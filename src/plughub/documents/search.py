@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Float, bindparam, column, func, literal_column, select, table, text
+from sqlalchemy import ColumnElement, Float, Select, column, func, literal_column, select, table, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +19,8 @@ from plughub.kit.errors import Unavailable
 
 # Of each way of searching so many passages are put together; nobody reads on to the next.
 POOL = 200
+# Ranking a passage costs a microsecond and more: of words that most of them have, only the newest are.
+LOOKED_AT = 4_000
 # Cormack, Clarke, Buettcher (2009): what is far down in one list cannot outdo what is first in the other.
 _RRF = 60.0
 _EMBED_WITHIN_S = 2.0
@@ -90,30 +92,85 @@ async def _vector(library: Library, question: str) -> tuple[bytes | None, str | 
 
 
 async def _by_words(connection: AsyncConnection, space_id: str, words: Sequence[str], filters: Filters | None) -> list[int]:
+    """Passages with any of the words, those with most and rarest first; at most LOOKED_AT are ranked.
+
+    When more have one of the words, a passage must have one of the rarer ones, and the others only raise it.
+    """
     if not words:
         return []
-    chosen = store.conditions_of(space_id, filters)[1:]
-    if connection.dialect.name == "sqlite":
-        # Every word in quotes: to the index it is a text, whatever it looks like.
-        any_word = " OR ".join(f'"{word}"' for word in words)
-        expression = f'space : "{space_id.replace("-", "")}" AND {{heading text}} : ({any_word})'
-        query = select(_fts.c.rowid).where(_match).order_by(_bm25).limit(POOL)
-        if chosen:
-            query = query.join(document_chunk, document_chunk.c.id == _fts.c.rowid).join(
-                document, document.c.id == document_chunk.c.document_id
-            )
-            query = query.where(*chosen)
-        return list((await connection.execute(query, {"expression": expression})).scalars())
-    each = [func.plainto_tsquery("english", bindparam(f"word_{number}", word)) for number, word in enumerate(words)]
-    any_of: ColumnElement[Any] = each[0]
-    for one in each[1:]:
-        any_of = any_of.op("||")(one)
-    here = func.quote_literal(f"space {space_id}").cast(TSQUERY)
-    query = select(document_chunk.c.id).where(document_chunk.c.terms.op("@@")(any_of.op("&&")(here)))
-    if chosen:
-        query = query.join(document, document.c.id == document_chunk.c.document_id).where(*chosen)
-    query = query.order_by(func.ts_rank(document_chunk.c.terms, any_of).desc(), document_chunk.c.id).limit(POOL)
+    index = _Sqlite(space_id) if connection.dialect.name == "sqlite" else _Postgresql(space_id)
+    needed = list(words)
+    if len(words) > 1 and await index.count(connection, words) > LOOKED_AT:
+        counts = {word: await index.count(connection, [word]) for word in words}
+        needed, total = [], 0
+        for word in sorted((word for word in words if counts[word]), key=lambda word: counts[word]):
+            total += counts[word]
+            if needed and total > LOOKED_AT:
+                break
+            needed.append(word)
+    query = index.ranked(needed, words, store.conditions_of(space_id, filters)[1:])
     return list((await connection.execute(query)).scalars())
+
+
+class _Sqlite:
+    """FTS5. Every word is in quotes: to the index it is a text, whatever it looks like."""
+
+    def __init__(self, space_id: str) -> None:
+        self._space = f'space : "{space_id.replace("-", "")}"'
+
+    def _any_of(self, words: Sequence[str]) -> str:
+        quoted = " OR ".join(f'"{word}"' for word in words)
+        return f"{{heading text}} : ({quoted})"
+
+    async def count(self, connection: AsyncConnection, words: Sequence[str]) -> int:
+        """How many passages have one of the words, LOOKED_AT + 1 at the most."""
+        some = select(_fts.c.rowid).where(_match).limit(LOOKED_AT + 1).subquery()
+        expression = f"{self._space} AND {self._any_of(words)}"
+        found: int = (await connection.execute(select(func.count()).select_from(some), {"expression": expression})).scalar_one()
+        return found
+
+    def ranked(self, needed: Sequence[str], words: Sequence[str], chosen: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        """The passages with one of `needed`, ranked by all the words."""
+        must = self._any_of(needed)
+        # The same passages as with `must` alone; but the index counts the others too where they are.
+        expression = f"{self._space} AND ({must} OR ({must} AND {self._any_of(words)}))" if len(needed) < len(words) else None
+        query = select(_fts.c.rowid, _bm25.label("rank")).where(_match.bindparams(expression=expression or f"{self._space} AND {must}"))
+        if chosen:
+            query = query.join(document_chunk, document_chunk.c.id == _fts.c.rowid)
+            query = query.join(document, document.c.id == document_chunk.c.document_id).where(*chosen)
+        some = query.order_by(_fts.c.rowid.desc()).limit(LOOKED_AT).subquery()
+        return select(some.c.rowid).order_by(some.c.rank).limit(POOL)
+
+
+class _Postgresql:
+    """tsvector. Every word passes plainto_tsquery, to which it is a text."""
+
+    def __init__(self, space_id: str) -> None:
+        self._space = func.quote_literal(f"space {space_id}").cast(TSQUERY)
+
+    def _any_of(self, words: Sequence[str]) -> ColumnElement[Any]:
+        first, *others = (func.plainto_tsquery("english", word) for word in words)
+        any_of: ColumnElement[Any] = first
+        for other in others:
+            any_of = any_of.op("||")(other)
+        return any_of
+
+    def _having(self, words: Sequence[str]) -> ColumnElement[bool]:
+        return document_chunk.c.terms.op("@@")(self._any_of(words).op("&&")(self._space))
+
+    async def count(self, connection: AsyncConnection, words: Sequence[str]) -> int:
+        """As that of SQLite."""
+        some = select(document_chunk.c.id).where(self._having(words)).limit(LOOKED_AT + 1).subquery()
+        found: int = (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+        return found
+
+    def ranked(self, needed: Sequence[str], words: Sequence[str], chosen: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        """As that of SQLite."""
+        query = select(document_chunk.c.id, document_chunk.c.terms).where(self._having(needed))
+        if chosen:
+            query = query.join(document, document.c.id == document_chunk.c.document_id).where(*chosen)
+        some = query.order_by(document_chunk.c.id.desc()).limit(LOOKED_AT).subquery()
+        return select(some.c.id).order_by(func.ts_rank(some.c.terms, self._any_of(words)).desc(), some.c.id).limit(POOL)
 
 
 def _fused(*lists: Sequence[int]) -> list[tuple[int, float]]:
@@ -129,14 +186,12 @@ def _fused(*lists: Sequence[int]) -> list[tuple[int, float]]:
 async def _passages(
     connection: AsyncConnection, space_id: str, ranked: Sequence[tuple[int, float]], words: list[str], filters: Filters | None
 ) -> list[Passage]:
-    if not ranked:
-        return []
     c = document_chunk.c
+    # By their ids alone: without statistics SQLite would rather read the whole space.
+    query = select(c.id, c.document_id, c.position, c.heading, c.text).where(c.id.in_([chunk_id for chunk_id, _ in ranked]))
+    rows = {row.id: row for row in (await connection.execute(query)).all()} if ranked else {}
     # What was found by its meaning has not been asked whether the filters hold.
-    query = select(c.id, c.document_id, c.position, c.heading, c.text).join(document, document.c.id == c.document_id)
-    query = query.where(c.id.in_([chunk_id for chunk_id, _ in ranked]), *store.conditions_of(space_id, filters))
-    rows = {row.id: row for row in (await connection.execute(query)).all()}
-    documents = await store.find_documents(connection, space_id, {row.document_id for row in rows.values()})
+    documents = await store.find_documents(connection, space_id, {row.document_id for row in rows.values()}, filters)
     return [
         Passage(documents[row.document_id], row.position, row.heading, row.text, snippet(row.text, words), score)
         for chunk_id, score in ranked

@@ -58,12 +58,15 @@ async def lock_document(uow: UnitOfWork, space_id: str, document_id: str) -> Doc
     return await find_document(uow.connection, space_id, document_id)
 
 
-async def find_documents(connection: AsyncConnection, space_id: str, ids: Collection[str]) -> dict[str, Document]:
-    """Those of the documents that the space has, by id."""
+async def find_documents(
+    connection: AsyncConnection, space_id: str, ids: Collection[str], filters: Filters | None = None
+) -> dict[str, Document]:
+    """Those of the documents that the space has and for which the filters hold, by id."""
     if not ids:
         return {}
-    query = select(document).where(document.c.id.in_(ids), document.c.space_id == space_id)
-    rows = (await connection.execute(query)).mappings().all()
+    # The space is compared here: given both, SQLite would rather read all that the space has than look for some ids.
+    query = select(document).where(document.c.id.in_(ids), *conditions_of(space_id, filters)[1:])
+    rows = [row for row in (await connection.execute(query)).mappings() if row["space_id"] == space_id]
     return {found.id: found for found in await _with_tags(connection, rows)}
 
 
