@@ -4,7 +4,6 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
-import anyio
 from fastapi import Query, Response
 from pydantic import BaseModel, Field, ValidationError
 
@@ -158,7 +157,7 @@ async def compare_versions(caller: CallerDep, hub: HubDep, document_id: str, v1:
         _, older = await service.get_version(connection, caller, id_, v1 or max(1, newer.number - 1))
     async with hub.library.desk() as folder:
         for name, version in (("old", older), ("new", newer)):
-            await anyio.Path(folder / name).write_text(await content_of(hub, version))
+            await asyncio.to_thread((folder / name).write_text, await content_of(hub, version))
         diff, told = await hub.library.readers.diff(folder / "old", folder / "new")
     counts = {name: told[name] for name in ("added", "removed", "truncated")}
     same = older.sha256 == newer.sha256

@@ -15,48 +15,40 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
+from plughub.db.columns import flag as _flag
+from plughub.db.columns import identifier as _id
+from plughub.db.columns import key as _key
+from plughub.db.columns import metadata
+from plughub.db.columns import reference as _reference
+from plughub.db.columns import text_column as _text
+from plughub.db.columns import time_column as _time
+from plughub.db.document_tables import (
+    document,
+    document_blob,
+    document_chunk,
+    document_piece,
+    document_tag,
+    document_vector,
+    document_version,
 )
 
-
-def _id(name: str = "id", *, nullable: bool = False) -> Column[str]:
-    return Column(name, String(36), nullable=nullable)
-
-
-def _reference(name: str, target: str, *, cascade: bool = False) -> Column[str]:
-    return Column(name, String(36), ForeignKey(target, ondelete="CASCADE" if cascade else None), nullable=False)
-
-
-def _key() -> Column[str]:
-    return Column("id", String(36), primary_key=True)
-
-
-def _time(name: str, *, nullable: bool = False) -> Column[float]:
-    return Column(name, Double, nullable=nullable)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False)
-
+__all__ = [
+    "document",
+    "document_blob",
+    "document_chunk",
+    "document_piece",
+    "document_tag",
+    "document_vector",
+    "document_version",
+    "metadata",
+]
 
 # One row. `change_no` numbers the management changes of the whole hub in commit order: caches of every process follow it.
 hub = Table(
@@ -569,104 +561,4 @@ oauth_device = Table(
     Index(None, "person_id"),
     Index(None, "organization_id"),
     Index(None, "project_id"),
-)
-
-# A document as it is now: `version` is the number of the version that counts, `latest` the highest one ever given.
-document = Table(
-    "document",
-    metadata,
-    _key(),
-    _reference("space_id", "space.id"),
-    _text("title"),
-    _text("description"),
-    _text("file_name"),
-    _text("kind"),
-    _text("source"),
-    _text("category"),
-    Column("details", JSON, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("latest", Integer, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    _text("sha256"),
-    _flag("truncated"),
-    _time("created_at"),
-    _time("updated_at"),
-    _id("created_by", nullable=True),
-    Index(None, "space_id", "created_at"),
-)
-
-document_tag = Table(
-    "document_tag",
-    metadata,
-    Column("document_id", String(36), ForeignKey("document.id", ondelete="CASCADE"), primary_key=True),
-    Column("tag", Text, primary_key=True),
-    Index(None, "tag"),
-)
-
-# Bytes of a file, or of the text in it, in pieces of bounded size, so that every process on the database has them. Versions share them.
-document_blob = Table(
-    "document_blob",
-    metadata,
-    _key(),
-    _reference("space_id", "space.id"),
-    Column("size", BigInteger, nullable=False),
-    _time("created_at"),
-    Index(None, "space_id", "size"),
-    Index(None, "created_at"),
-)
-
-document_piece = Table(
-    "document_piece",
-    metadata,
-    Column("blob_id", String(36), ForeignKey("document_blob.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("data", LargeBinary, nullable=False),
-)
-
-document_version = Table(
-    "document_version",
-    metadata,
-    Column("document_id", String(36), ForeignKey("document.id", ondelete="CASCADE"), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    _reference("blob_id", "document_blob.id"),
-    _reference("text_id", "document_blob.id"),
-    _text("file_name"),
-    _text("kind"),
-    Column("size", BigInteger, nullable=False),
-    _text("sha256"),
-    _flag("truncated"),
-    _text("summary"),
-    _time("created_at"),
-    _id("created_by", nullable=True),
-    Index(None, "blob_id"),
-    Index(None, "text_id"),
-)
-
-# Passages of the version that counts; the one at position 0 holds what is said of the document. Triggers keep the full-text index: on
-# PostgreSQL `terms`, on SQLite the FTS5 table `document_fts`, which is not described here.
-document_chunk = Table(
-    "document_chunk",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    _reference("document_id", "document.id", cascade=True),
-    _id("space_id"),
-    Column("position", Integer, nullable=False),
-    _text("heading"),
-    _text("text"),
-    Column("terms", Text().with_variant(TSVECTOR, "postgresql"), nullable=True),
-    Index(None, "document_id"),
-    Index(None, "space_id"),
-    Index(None, "terms", postgresql_using="gin").ddl_if(dialect="postgresql"),
-    # A number is never given twice: what was made of a passage cannot be taken for that of another.
-    sqlite_autoincrement=True,
-)
-
-# The meaning of a passage, where the model for it is installed: 16-bit floats of length 1.
-document_vector = Table(
-    "document_vector",
-    metadata,
-    Column("chunk_id", Integer, ForeignKey("document_chunk.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    _id("space_id"),
-    Column("vector", LargeBinary, nullable=False),
-    Index(None, "space_id"),
 )

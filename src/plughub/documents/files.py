@@ -4,10 +4,10 @@ A file is written in several short transactions before anything refers to it, so
 behind by a process that dies in between is removed by `prune_blobs`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import anyio
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,8 +26,12 @@ Read = Callable[[int], Awaitable[bytes]]
 
 async def save_file(database: Database, space_id: str, path: Path, size: int) -> str:
     """The id of a new blob with the bytes of the file."""
-    async with await anyio.open_file(path, "rb") as file:
-        return await _save(database, space_id, file.read, size)
+    with path.open("rb") as file:
+
+        async def read(count: int) -> bytes:
+            return await asyncio.to_thread(file.read, count)
+
+        return await _save(database, space_id, read, size)
 
 
 async def save_bytes(database: Database, space_id: str, data: bytes) -> str:

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import anyio
-
 from plughub.documents import files
 from plughub.documents.bounds import MAX_TEXT_BYTES
 from plughub.documents.chunks import Chunk, split
@@ -53,7 +51,7 @@ async def prepared_file(library: Library, caller: Caller, incoming: Incoming) ->
     if not incoming.size:
         raise Invalid("file", "The file is empty")
     name = clean_name(incoming.name)
-    kind = await anyio.to_thread.run_sync(sniff, incoming.path, name)
+    kind = await asyncio.to_thread(sniff, incoming.path, name)
     text, truncated = await library.readers.text(kind.name, incoming.path)
     chunks = await asyncio.to_thread(split, text.decode(errors="replace"))
     kept: list[str] = []
@@ -66,7 +64,7 @@ async def prepared_file(library: Library, caller: Caller, incoming: Incoming) ->
         yield Prepared(kind, name or f"document.{kind.name}", incoming.size, incoming.sha256, file, said, truncated, chunks)
     except BaseException:
         if kept:
-            await _forget(library, kept)
+            await asyncio.shield(_forget(library, kept))
         raise
 
 
@@ -94,7 +92,7 @@ async def text_of(library: Library, version: Version, size: int) -> str:
 
 async def _file_blob(library: Library, caller: Caller, incoming: Incoming) -> Blob:
     if incoming.size <= _SMALL_BYTES:
-        return Blob(new_id(), incoming.size, await anyio.Path(incoming.path).read_bytes())
+        return Blob(new_id(), incoming.size, await asyncio.to_thread(incoming.path.read_bytes))
     return Blob(await files.save_file(library.database, caller.space_id, incoming.path, incoming.size), incoming.size)
 
 
@@ -105,6 +103,5 @@ async def _text_blob(library: Library, caller: Caller, text: bytes) -> Blob:
 
 
 async def _forget(library: Library, ids: Sequence[str]) -> None:
-    with anyio.CancelScope(shield=True):
-        async with library.database.unit_of_work() as uow:
-            await files.drop_blobs(uow, set(ids))
+    async with library.database.unit_of_work() as uow:
+        await files.drop_blobs(uow, set(ids))

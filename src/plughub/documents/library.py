@@ -1,13 +1,12 @@
 """What the rules of documents need of a running hub: a place for files that come in, readers, search by meaning, and who has any."""
 
+import asyncio
 import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import anyio
 
 from plughub.db.engine import Database
 from plughub.db.unit_of_work import Event
@@ -60,12 +59,11 @@ class Library:
     async def desk(self) -> AsyncIterator[Path]:
         """A folder of its own for files that are worked on; it is gone afterwards. Their names are never those that somebody gave."""
         folder = self._folder / new_id()
-        await anyio.to_thread.run_sync(lambda: folder.mkdir(parents=True, mode=0o700))
+        await asyncio.to_thread(folder.mkdir, 0o700, True)
         try:
             yield folder
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
 
     async def _load(self, space_id: str) -> bool | None:
         async with self.database.read() as connection:
@@ -98,7 +96,7 @@ class Landing:
         """Write down what is held when it is much, or `all_of_it`."""
         if self._held and (all_of_it or len(self._held) >= _BUFFER):
             held, self._held = self._held, bytearray()
-            await anyio.to_thread.run_sync(self._write, held)
+            await asyncio.to_thread(self._write, held)
 
     async def landed(self, name: str) -> Incoming:
         """The whole file, called `name` by its sender."""
