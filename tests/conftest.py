@@ -14,9 +14,9 @@ from hypothesis import settings
 from sqlalchemy import text
 
 from plughub.db.audit import Chain
+from plughub.db.columns import metadata
 from plughub.db.engine import Database
 from plughub.db.migrate import migrate
-from plughub.db.tables import metadata
 from plughub.identity.service import Organization, create_organization, ensure_operator
 from plughub.keys.service import Peppers
 from plughub.kit.clock import SystemClock

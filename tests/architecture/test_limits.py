@@ -18,6 +18,7 @@ LAZY_IMPORTS = {
     "src/plughub/cli/session.py": "`plughub --help` and a wrong option answer without loading an HTTP client",
     "src/plughub/dashboard/render.py": "Jinja2 is loaded by the first page: a hub that only keys use never needs it",
     "src/plughub/gateway/tracing.py": "OpenTelemetry is loaded when the operator has named a collector: with its exporter it costs 15 MB",
+    "src/plughub/documents/reading.py": "the library for PDFs is loaded by the reader of a PDF alone, a program that lives for one file",
     "src/plughub/identity/mailer.py": "the modules for mail are loaded by the first mail: most hubs have no mail server",
     "src/plughub/identity/passwords.py": "argon2 is loaded by the first password: a hub that only keys use never pays for it",
     "src/plughub/identity/second_factor.py": "pyotp is loaded by the first code of an authenticator",

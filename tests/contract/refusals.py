@@ -56,6 +56,7 @@ _MISSING = {
     "alert": ("NOT_FOUND", "Alert not found", "", ""),
     "notification": ("NOT_FOUND", "Notification not found", "", ""),
     "webhook": ("NOT_FOUND", "Webhook not found", "", ""),
+    "document": ("NOT_FOUND", "Document not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

@@ -20,8 +20,14 @@ from tests.walks.rows import Things, hooked, placed, team
 _WITHOUT = "without "
 KINDS = (
     *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
-    *("alert", "notification", "webhook", "delivery"),
+    *("alert", "notification", "webhook", "delivery", "document"),
 )
+# What is made by one request.
+_MADE: dict[str, tuple[str, Json]] = {
+    "new_alert": ("/api/alerts", {"metric": "calls", "threshold": 1000}),
+    "new_notification": ("/api/notifications", {"title": "New", "message": "Something is new"}),
+    "new_document": ("/api/documents", {"title": "Refunds", "content": "# Refunds\n\nRefunds are paid within thirty days."}),
+}
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -121,12 +127,9 @@ class World:
         if {"new_project", "new_profile", "new_slug"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
-        if "new_alert" in names:
-            made = await self.served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000})
-            known["new_alert"] = made.json()["id"]
-        if "new_notification" in names:
-            sent = await self.served.call("POST", "/api/notifications", {"title": "New", "message": "Something is new"})
-            known["new_notification"] = sent.json()["id"]
+        for name, (path, body) in _MADE.items():
+            if name in names:
+                known[name] = (await self.served.call("POST", path, body)).json()["id"]
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from plughub.api import oauth_shapes as shapes
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 from plughub.jobs import prune_oauth
 from plughub.jobs.loop import JobLoop
 from plughub.oauth.grants import ACCESS_S, GRANT_S, REFRESH_S

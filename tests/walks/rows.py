@@ -54,6 +54,7 @@ PATH_KINDS = {
     "notification_id": "notification",
     "webhook_id": "webhook",
     "delivery_id": "delivery",
+    "document_id": "document",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -71,6 +72,8 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/webhooks": {"url": "https://receiver.invalid/hook", "events": ["server.*"]},
     "POST /api/integrations/{service_name}": {"webhook_url": "https://receiver.invalid/hook", "events": ["server.*"]},
     "POST /api/webhooks/{webhook_id}/recover": {"since": "2026-01-01T00:00:00Z"},
+    "PATCH /api/documents/{document_id}": {"title": "Another title"},
+    "POST /api/documents/bulk": {"documents": [{"title": "Several", "content": "One of several"}]},
 }
 SHAPES = {"api": ApiError, "plain": ApiError, "v1": V1Error, "mcp": RpcError, "oauth": OAuthErrorOut}
 
@@ -83,7 +86,7 @@ def name(row: Route) -> str:
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
     profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
-    allows the app, an alert, a notification, a webhook and a delivery of it; real or not."""
+    allows the app, an alert, a notification, a webhook and a delivery of it, and a document; real or not."""
 
     server: str
     key: str
@@ -101,6 +104,7 @@ class Things:
     notification: str = field(default_factory=lambda: public_id("notif", new_id()))
     webhook: str = field(default_factory=lambda: public_id("webhook", new_id()))
     delivery: str = field(default_factory=lambda: public_id("dlv", new_id()))
+    document: str = field(default_factory=new_id)
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -118,8 +122,8 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, a notification, an alert, an organisation and its people, and a webhook that are real, as its
-    server and key are
+    """`things` with a project, a profile, a notification, an alert, a document, an organisation and its people, and a webhook that are
+    real, as its server and key are
     already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
@@ -129,7 +133,8 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     alert = await served.call("POST", "/api/alerts", {"metric": "calls", "threshold": 1000, "server": things.server}, key=key)
     assert alert.status_code == 201, alert.text
     sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
-    own = {"alert": alert.json()["id"], "notification": sent, **await hooked(served, key)}
+    document = (await served.call("POST", "/api/documents", {"title": name, "content": name}, key=key)).json()["id"]
+    own = {"alert": alert.json()["id"], "notification": sent, "document": document, **await hooked(served, key)}
     return replace(things, project=project, profile=profile, slug=slug, **own, **await team(served, key))
 
 
@@ -170,7 +175,10 @@ def parameters(row: Route) -> list[str]:
 
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
-    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting", "service_name": "slack"}
+    known = {
+        **{name: things.of(kind) for name, kind in PATH_KINDS.items()},
+        **{"tool": "echo", "name": "greeting", "service_name": "slack", "number": "1"},
+    }
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

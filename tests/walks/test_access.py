@@ -32,20 +32,8 @@ from tests.walks.rows import (
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # What a list of servers says nothing of.
-NO_SERVER = {
-    *(
-        "key_id",
-        "request_id",
-        "session_id",
-        "organization_id",
-        "user_id",
-        "app_id",
-        "grant_id",
-        "alert_id",
-        "notification_id",
-        "webhook_id",
-    ),
-}
+_PEOPLE = ("organization_id", "user_id", "app_id", "grant_id")
+NO_SERVER = {"key_id", "request_id", "session_id", *_PEOPLE, "alert_id", "notification_id", "webhook_id", "document_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
 # Rows of one project or profile: which servers are in it decides who sees it.

@@ -10,8 +10,10 @@ from tests.serving import Json, RawCall, Served
 from tests.walks.rows import ROWS, Things, ask, check_error, code_of, credential, dumps, name, path, placed, whole_body
 
 pytestmark = pytest.mark.anyio
-# They reach a server, and change nothing in the database; or take a token that is not made up.
+# They reach a server or search, and change nothing in the database; or take a token that is not made up.
 REACHING = {
+    "POST /api/documents/search",
+    "POST /api/rag/query",
     "POST /api/invitations/accept",
     "POST /api/servers/{uuid}/test",
     "POST /v1/mcps/{mcp_id}/test",
@@ -46,6 +48,7 @@ LISTS = (
     "/api/projects?limit=100",
     "/api/profiles?limit=100",
     "/api/webhooks?limit=100",
+    "/api/documents?limit=100",
 )
 
 
@@ -96,7 +99,7 @@ def change(served: Served, row: Route, things: Things) -> object:
     if row.path.endswith("/leaked"):
         return {"token": served.key}
     sent = whole_body(row, things)
-    if "user_id" in row.path:
+    if "user_id" in row.path or "document_id" in row.path:
         return sent
     if "webhook_id" in row.path and row.method == "PATCH":
         return {"description": "Changed"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 from plughub.door.routes import PUBLIC, Route
 from tests.serving import Served, serving, shown
 from tests.walks.rows import (
@@ -81,6 +81,8 @@ async def test_a_body_that_cannot_be_read(small: Served, row: Route, sent: bytes
 async def test_a_body_that_is_not_json_by_its_type(small: Served, row: Route) -> None:
     things = Things(small.demo_id, Things.missing().key, slug=DEFAULT)
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", "", "multipart/form-data; boundary=x"):
+        if row.form is not None and kind.startswith("multipart"):
+            continue  # what is wrong with forms: tests/documents
         answer = await ask(small, row, things, headers={"Content-Type": kind})
         wanted = (400, "invalid_request") if row.door == "v1" else (415, "UNSUPPORTED_MEDIA_TYPE")
         assert (answer.status_code, code_of(row, answer)) == wanted, kind

@@ -10,6 +10,13 @@ MCP_ACCEPT = "application/json, text/event-stream"
 _KEY = {"name": "agent", "description": "Reads servers and calls tools", "expires_at": "2099-01-01T00:00:00Z"}
 _LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 _URL = "https://example.com/sse"
+_DOCUMENT = {
+    "title": "Refunds",
+    "content": "# Refunds\n\nRefunds are paid within thirty days of the order.",
+    "format": "md",
+    "tags": ["policy"],
+    "metadata": {"owner": "support"},
+}
 _RENAMED = {"name": "Files of the team", "config": {"headers": {"X-Team": "blue"}}}
 
 # By method and path.
@@ -111,6 +118,14 @@ BODIES: Mapping[str, Any] = {
         "channel": "#ops",
         "events": ["server.error"],
     },
+    "POST /api/documents": _DOCUMENT,
+    "POST /api/documents/upload": _DOCUMENT,
+    "PUT /api/documents/{document_id}": {"content": "# Refunds\n\nRefunds are paid within sixty days.", "changeSummary": "Sixty days"},
+    "PATCH /api/documents/{document_id}": {"tags": ["policy", "orders"], "operation": "append", "content": "Write to the shop."},
+    "POST /api/documents/{document_id}/rollback": {"version": 1},
+    "POST /api/documents/bulk": {"operation": "tag", "ids": ["{{document_id}}"], "tags": ["reviewed"]},
+    "POST /api/documents/search": {"query": "refunds", "filters": {"tags": ["policy"]}, "limit": 10},
+    "POST /api/rag/query": {"query": "When are refunds paid?"},
     "POST /mcp": _LIST_TOOLS,
     "POST /mcp/{profile_slug}": _LIST_TOOLS,
     "POST /servers/{uuid}/mcp": _LIST_TOOLS,

@@ -98,6 +98,8 @@ def _documented(row: Route) -> Callable[..., Awaitable[Any]]:
 
 
 def _finish(operation: dict[str, Any], row: Route, schemas: dict[str, Any]) -> None:
+    if row.form is not None:
+        operation["requestBody"]["content"]["multipart/form-data"] = {"schema": _add_schema(schemas, row.form)}
     responses = {str(row.status): _good(row, schemas)}
     if row.status == 200 and (row.tag == "Tools" or row.stream is not None):
         responses["200"]["content"][_STREAM] = {}

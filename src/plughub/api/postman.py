@@ -33,9 +33,11 @@ VARIABLES = (
     "notification_id",
     "webhook_id",
     "delivery_id",
+    "document_id",
+    "more_document_id",
 )
 # What stands in a path; other parameters are variables of their own name.
-_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack"}
+_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack", "number": "1"}
 # What a query cannot do without.
 _ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
@@ -63,6 +65,13 @@ _KEPT = {
     "POST /api/alerts": ('pm.collectionVariables.set("alert_id", pm.response.json().id);',),
     "POST /api/webhooks": ('pm.collectionVariables.set("webhook_id", pm.response.json().id);',),
     "POST /api/webhooks/{webhook_id}/test": ('pm.collectionVariables.set("delivery_id", pm.response.json().delivery.id);',),
+    "POST /api/documents": ('pm.collectionVariables.set("document_id", pm.response.json().id);',),
+    "POST /api/documents/upload": ('pm.collectionVariables.set("more_document_id", pm.response.json().id);',),
+    "DELETE /api/documents/{document_id}": (
+        'const other = pm.collectionVariables.get("more_document_id");',
+        'pm.collectionVariables.set("more_document_id", "");',
+        'if (other) { pm.collectionVariables.set("document_id", other); pm.execution.setNextRequest(pm.info.requestName); }',
+    ),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
         'pm.collectionVariables.set("server_uuid", pm.response.json().servers[0].uuid);',

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 
 # What a POST with an Idempotency-Key was answered. `owner` names the caller, `digest` is of the key, `fingerprint` of the request.
 # `status` null: under way on the process `node_id`, or cut off; `answer` is sealed, and null as well when it was too large to keep.

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -23,39 +22,13 @@ from sqlalchemy import (
     text,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _id(name: str = "id", *, nullable: bool = False) -> Column[str]:
-    return Column(name, String(36), nullable=nullable)
-
-
-def _reference(name: str, target: str, *, cascade: bool = False) -> Column[str]:
-    return Column(name, String(36), ForeignKey(target, ondelete="CASCADE" if cascade else None), nullable=False)
-
-
-def _key() -> Column[str]:
-    return Column("id", String(36), primary_key=True)
-
-
-def _time(name: str, *, nullable: bool = False) -> Column[float]:
-    return Column(name, Double, nullable=nullable)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False)
-
+from plughub.db.columns import flag as _flag
+from plughub.db.columns import identifier as _id
+from plughub.db.columns import key as _key
+from plughub.db.columns import metadata
+from plughub.db.columns import reference as _reference
+from plughub.db.columns import text_column as _text
+from plughub.db.columns import time_column as _time
 
 # One row. `change_no` numbers the management changes of the whole hub in commit order: caches of every process follow it.
 hub = Table(
@@ -267,7 +240,6 @@ event = Table(
         "space_id",
         "seq",
         sqlite_where=text("change_no IS NOT NULL"),
-        postgresql_where=text("change_no IS NOT NULL"),
     ),
     Index(None, "space_id", "name", "at"),
     # The figures of one server are counted in this index alone, without its rows.

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 
 # What was asked in one minute, hour or day (`grain`, from `start` on) by one key of one server's tool; '' = none. `kind` is call (of a
 # tool) or request (any other). Counts by class of outcome; `digest` is the sketch of the times of the calls that were answered.

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, text
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 
 # One row a server, made and removed with it: how it is, as the log was last told (`state` connected, disconnected or error; null: nothing
 # yet), when that was seen and when told; how many tools it listed last; when it is to be looked at next, and how many looks have failed in

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 
 # Who is told. Address and secrets are sealed, bound to the row. `servers`: told of these alone; null: of all. `scopes`: of those that
 # events need to be heard of, what whoever chose its events had. `from_seq`: told of what

@@ -44,6 +44,7 @@ class Route:
     event_source: bool = False
     headers: tuple[str, ...] = ()
     input: Any = None
+    form: Any = None  # the model of a body that is sent as multipart/form-data instead
     output: Any = None
     output_kind: str = "application/json"
     other_kinds: tuple[str, ...] = ()  # that the answer may have as well

@@ -63,6 +63,9 @@ WEBHOOK_UPDATED: Final = "webhook.updated"
 WEBHOOK_DELETED: Final = "webhook.deleted"
 # The hub gave a webhook up.
 WEBHOOK_DISABLED: Final = "webhook.disabled"
+DOCUMENT_CREATED: Final = "document.created"
+DOCUMENT_UPDATED: Final = "document.updated"
+DOCUMENT_DELETED: Final = "document.deleted"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -238,6 +241,16 @@ class AppChanged(TypedDict):
 
     client_id: str
     name: str
+    changed: NotRequired[list[str]]
+
+
+class DocumentChanged(TypedDict):
+    """`document.created`, `.updated`, `.deleted`. `version` is the one that counts."""
+
+    document_id: str
+    title: str
+    file_name: str
+    version: int
     changed: NotRequired[list[str]]
 
 

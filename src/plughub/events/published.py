@@ -47,6 +47,7 @@ _AN_ALERT |= {"window": 600, "value": 0.5, "channel": "notification"}
 _A_NOTIFICATION = {"notification_id": "0198c0de-0000-7000-8000-000000000009", "event": "server.error", "severity": "WARNING"}
 _A_NOTIFICATION |= {"title": "Server 'weather' has failed", "message": "Connection refused"}
 _A_WEBHOOK = {"webhook_id": "0198c0de-0000-7000-8000-00000000000a", "url": "https://example.com/webhook"}
+_A_DOCUMENT = {"document_id": "0198c0de-0000-7000-8000-00000000000b", "title": "Refunds", "file_name": "refunds.md", "version": 1}
 _KEYS, _ADMIN, _USAGE = "read:keys", "admin", "read:usage"
 
 _TYPES: Iterable[EventType] = (
@@ -88,6 +89,9 @@ _TYPES: Iterable[EventType] = (
     EventType(c.APP_CREATED, c.AppChanged, "An OAuth app was registered", _AN_APP, _ADMIN),
     EventType(c.APP_UPDATED, c.AppChanged, "An OAuth app was changed", _AN_APP | {"changed": ["name"]}, _ADMIN),
     EventType(c.APP_DELETED, c.AppChanged, "An OAuth app was removed", _AN_APP, _ADMIN),
+    EventType(c.DOCUMENT_CREATED, c.DocumentChanged, "A document was made", _A_DOCUMENT, "read:documents"),
+    EventType(c.DOCUMENT_UPDATED, c.DocumentChanged, "A document was changed", _A_DOCUMENT | {"changed": ["tags"]}, "read:documents"),
+    EventType(c.DOCUMENT_DELETED, c.DocumentChanged, "A document was removed", _A_DOCUMENT, "read:documents"),
     EventType(c.ALERT_FIRED, c.AlertChanged, "What an alert watches has crossed its threshold", _AN_ALERT, _USAGE),
     EventType(c.ALERT_RESOLVED, c.AlertChanged, "It is on the right side again, or watched no more", _AN_ALERT | {"value": 0.1}, _USAGE),
     EventType(c.NOTIFICATION_CREATED, c.NotificationCreated, "There is something to read", _A_NOTIFICATION, "read:notifications"),
@@ -109,9 +113,6 @@ COMING = frozenset(
         "server.uninstalled",
         "server.quarantined",
         "tool.changed",
-        "document.created",
-        "document.updated",
-        "document.deleted",
         "collection.created",
         "collection.updated",
         "collection.deleted",

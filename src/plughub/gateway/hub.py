@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from plughub.cluster.limits import Limits
 from plughub.db.engine import Database
 from plughub.db.writer import BatchingWriter
+from plughub.documents.library import Library
 from plughub.events.follower import Follower
 from plughub.events.live import LiveEvents
 from plughub.events.tail import Tail
@@ -79,6 +80,7 @@ class Hub:
     documents: Documents
     webhooks: Keeper
     deliverer: Deliverer
+    library: Library
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

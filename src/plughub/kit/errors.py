@@ -24,6 +24,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- AppNotFound, GrantNotFound, DeviceNotFound 404
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
      |   +- NotificationNotFound 404
+     |   +- DocumentNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
      +- CodeExpired        410
@@ -32,6 +33,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- ServerDisabled 409
      |   +- AskedBefore    409   an Idempotency-Key whose answer cannot be given (yet)
      +- PayloadTooLarge    413
+     +- RangeNotSatisfiable 416
      +- UnsupportedMediaType 415
      +- MisdirectedHost    421
      +- IdempotencyMismatch 422  an Idempotency-Key that came with another request before
@@ -270,6 +272,12 @@ class NotificationNotFound(NotFound):
     message = "Notification not found"
 
 
+class DocumentNotFound(NotFound):
+    """No document, or version of it, of that id for this caller."""
+
+    message = "Document not found"
+
+
 class OrganizationNotFound(NotFound):
     """No organisation of that id for this caller."""
 
@@ -400,6 +408,15 @@ class PayloadTooLarge(HubError):
     message = "Request body is too large"
     jsonrpc = -32600
     hint = "Send less; details.limit_bytes is the most that is read"
+
+
+class RangeNotSatisfiable(HubError):
+    """A range that begins after the end of the file."""
+
+    status = 416
+    code = "RANGE_NOT_SATISFIABLE"
+    message = "The file is shorter than the range"
+    hint = "The Content-Range header tells how long the file is"
 
 
 class UnsupportedMediaType(HubError):

@@ -1,4 +1,4 @@
-"""`/mcp`: what every server that the caller may use offers, at one door, under names that cannot collide."""
+"""`/mcp`: what every server that the caller may use offers, and the hub itself, at one door, under names that cannot collide."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +11,7 @@ from plughub.gateway.lists import KINDS, PROMPTS, TOOLS, Item, Kind
 from plughub.gateway.names import aggregate_uri, split_name, split_uri
 from plughub.kit.caller import Caller
 from plughub.kit.errors import InvalidParams, MethodNotFound, ToolNotFound
+from plughub.mcp import own
 from plughub.mcp.conversation import Conversation
 from plughub.mcp.views import call_of, name_in, run_tool
 from plughub.protocol.envelope import object_of, text_of
@@ -20,6 +21,7 @@ FAILURES_META = "plughub/failures"
 _KIND_OF = {kind.method: kind for kind in KINDS}
 _NAMED: dict[str, tuple[Kind, str]] = {"tools/call": (TOOLS, "tool"), "prompts/get": (PROMPTS, "prompt")}
 _ONE_SERVERS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+_OWN_TOOLS = frozenset((own.SEARCH, own.GET))
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 CAPABILITIES = (
     b'{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true},'
@@ -80,16 +82,17 @@ class Everything:
 
     async def resource(self, talk: Conversation, uri: str) -> tuple[Target, str] | None:
         """By the server that the URI names, else by the lists."""
-        target, own = await self._own_uri(talk, uri)
-        return None if target is None else (target, own)
+        target, own_uri = await self._own_uri(talk, uri)
+        return None if target is None else (target, own_uri)
 
     def outward(self, slug: str, uri: str) -> str:
         """Behind the name of its server."""
         return aggregate_uri(slug, uri)
 
     async def _list(self, talk: Conversation, kind: Kind) -> Exchanged:
-        """All items in one page; when nothing could be had because servers failed, that is the error."""
+        """All items in one page, the hub's own last; when nothing could be had because servers failed, that is the error."""
         items, failures = await self.hub.catalog.aggregated(kind, talk.caller, await self.targets(talk), self._shown)
+        items += await own.items(self.hub, talk.caller, kind)
         parts: dict[str, RawJson] = {kind.member: b"[" + b",".join(items) + b"]"}
         if failures:
             parts["_meta"] = msgspec.json.encode({FAILURES_META: [failure.shown() for failure in failures]})
@@ -99,7 +102,11 @@ class Everything:
     async def _named(self, talk: Conversation) -> Exchanged:
         """The tool or prompt of the server that its name begins with."""
         kind, what = _NAMED[talk.message.method]
-        target, name = await self._own_name(talk, kind, what, name_in(talk))
+        whole = name_in(talk)
+        if kind is TOOLS and whole in _OWN_TOOLS and await own.offered(self.hub, talk.caller):
+            talk.request.tool = whole
+            return _of_the_hub(await own.call(self.hub, talk.caller, whole, talk.message.params.get("arguments", b"{}")))
+        target, name = await self._own_name(talk, kind, what, whole)
         params = _params(talk) | {"name": msgspec.json.encode(name)}
         if kind is TOOLS:
             talk.request.server_id = target.server_id
@@ -116,13 +123,15 @@ class Everything:
     async def _read(self, talk: Conversation) -> Exchanged:
         """The resource of the server that its URI names; a URI as it stands in a tool's result is looked for in all lists."""
         uri = name_in(talk)
-        target, own = await self._own_uri(talk, uri)
+        if uri.startswith(own.URI) and (answer := await own.read(self.hub, talk.caller, uri)) is not None:
+            return _of_the_hub(answer)
+        target, own_uri = await self._own_uri(talk, uri)
         if target is None:
             code = -32602 if talk.message.modern else -32002
             error = {"code": code, "message": "Resource not found", "data": {"uri": uri[:2000]}}
             return Exchanged(Answer(error=msgspec.json.encode(error)), hub_facts(era_modern=talk.message.modern), 0)
-        params = _params(talk) | {"uri": msgspec.json.encode(own)}
-        return await self._exchange(talk, target, own, params)
+        params = _params(talk) | {"uri": msgspec.json.encode(own_uri)}
+        return await self._exchange(talk, target, own_uri, params)
 
     async def _own_uri(self, talk: Conversation, uri: str) -> tuple[Target | None, str]:
         split = split_uri(uri)
@@ -145,10 +154,10 @@ class Everything:
             ref["name"] = msgspec.json.encode(name)
         else:
             uri = text_of(ref.get("uri", b"null"), "params.ref.uri")
-            found, own = await self._own_uri(talk, uri)
+            found, own_uri = await self._own_uri(talk, uri)
             if found is None:
                 raise InvalidParams(f"Unknown resource: {uri[:200]}")
-            target, ref["uri"] = found, msgspec.json.encode(own)
+            target, ref["uri"] = found, msgspec.json.encode(own_uri)
         params = _params(talk) | {"ref": object_of(ref)}
         return await self._exchange(talk, target, None, params)
 
@@ -161,6 +170,11 @@ def hub_facts(era_modern: bool) -> Facts:
     """What the hub says of itself at `/mcp`, in the client's own era."""
     info = msgspec.json.encode({"name": "plughub", "title": "Plughub", "version": __version__})
     return Facts("modern" if era_modern else "legacy", "", CAPABILITIES, info)
+
+
+def _of_the_hub(answer: Answer) -> Exchanged:
+    """As from a server of an older revision: what 2026-07-28 demands is added for its clients."""
+    return Exchanged(answer, hub_facts(era_modern=False), 0)
 
 
 def _params(talk: Conversation) -> dict[str, RawJson]:

@@ -1,0 +1,1 @@
+"""Documents: files with versions, the text in them, and what is found in it."""
