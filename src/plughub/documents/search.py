@@ -13,7 +13,7 @@ from plughub.db.tables import document, document_chunk
 from plughub.documents import store
 from plughub.documents.library import Library
 from plughub.documents.schemas import Document, Filters
-from plughub.documents.words import snippet, words_of
+from plughub.documents.words import words_of
 from plughub.kit.caller import Caller
 from plughub.kit.errors import Unavailable
 
@@ -40,14 +40,14 @@ class Passage:
     position: int
     heading: str
     text: str
-    snippet: str
     score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`note` says why, when it was not searched by meaning."""
+    """`words` are those that were looked for; `note` says why, when it was not searched by meaning."""
 
+    words: list[str]
     passages: Sequence[Passage]
     mode: Mode
     note: str | None
@@ -67,8 +67,8 @@ async def search(library: Library, caller: Caller, question: str, filters: Filte
             else:
                 near = [chunk_id for chunk_id, _ in nearest]
         ranked = _fused(by_words, near)
-        passages = await _passages(connection, caller.space_id, ranked, words, filters)
-    return Found(passages, "full_text" if note else "hybrid", note)
+        passages = await _passages(connection, caller.space_id, ranked, filters)
+    return Found(words, passages, "full_text" if note else "hybrid", note)
 
 
 def by_document(passages: Sequence[Passage]) -> list[Passage]:
@@ -184,7 +184,7 @@ def _fused(*lists: Sequence[int]) -> list[tuple[int, float]]:
 
 
 async def _passages(
-    connection: AsyncConnection, space_id: str, ranked: Sequence[tuple[int, float]], words: list[str], filters: Filters | None
+    connection: AsyncConnection, space_id: str, ranked: Sequence[tuple[int, float]], filters: Filters | None
 ) -> list[Passage]:
     c = document_chunk.c
     # By their ids alone: without statistics SQLite would rather read the whole space.
@@ -193,7 +193,7 @@ async def _passages(
     # What was found by its meaning has not been asked whether the filters hold.
     documents = await store.find_documents(connection, space_id, {row.document_id for row in rows.values()}, filters)
     return [
-        Passage(documents[row.document_id], row.position, row.heading, row.text, snippet(row.text, words), score)
+        Passage(documents[row.document_id], row.position, row.heading, row.text, score)
         for chunk_id, score in ranked
         if (row := rows.get(chunk_id)) is not None and row.document_id in documents
     ]
