@@ -18,9 +18,9 @@ from plughub.kit.caller import Caller
 from plughub.kit.errors import Unavailable
 
 # Of each way of searching so many passages are put together; nobody reads on to the next.
-POOL = 200
+POOL = 100
 # Ranking a passage costs a microsecond and more: of words that most of them have, only the newest are.
-LOOKED_AT = 4_000
+LOOKED_AT = 2_000
 # Cormack, Clarke, Buettcher (2009): what is far down in one list cannot outdo what is first in the other.
 _RRF = 60.0
 _EMBED_WITHIN_S = 2.0
