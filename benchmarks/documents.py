@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.serving import RawCall, Served, serving
 
-DOCUMENTS, ASKED, LARGE = 10_000, 60, 100 * 1000 * 1000
+DOCUMENTS, ASKED, LARGE = 10_000, 50, 100 * 1000 * 1000
 LIMIT_MS, LIMIT_MIB = 20.0, 48.0
 _AT_ONCE = 20
 _HEAD = b'--X\r\nContent-Disposition: form-data; name="file"; filename="large.txt"\r\n\r\n'

@@ -152,7 +152,7 @@ class SearchResult(Shape):
 
 
 class SearchOut(Shape):
-    """A page of results; `total` counts those among the best 200 passages."""
+    """A page of results; `total` counts those among the best 100 passages."""
 
     results: list[SearchResult]
     total: int

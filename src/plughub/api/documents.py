@@ -27,6 +27,7 @@ from plughub.documents.intake import prepared_text
 from plughub.documents.schemas import Bulk, Document, DocumentForm, DocumentPatch, DocumentText, Filters, Rollback, Search, Sort
 from plughub.documents.search import by_document, search
 from plughub.documents.service import Outcome
+from plughub.documents.words import snippet
 from plughub.door.routes import Route
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import Caller
@@ -217,7 +218,7 @@ async def search_documents(caller: CallerDep, hub: HubDep, body: Search) -> Resp
         {
             **{name: value for name, value in shown(each.document).items() if name in _OF_RESULT},
             "heading": each.heading,
-            "snippet": each.snippet,
+            "snippet": snippet(each.text, found.words),
             "relevanceScore": round(each.score, 6),
         }
         for each in passages[body.offset : body.offset + body.limit]

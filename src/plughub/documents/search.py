@@ -12,14 +12,14 @@ from plughub.db.document_tables import TsQuery, document, document_chunk
 from plughub.documents import store
 from plughub.documents.library import Library
 from plughub.documents.schemas import Document, Filters
-from plughub.documents.words import snippet, words_of
+from plughub.documents.words import words_of
 from plughub.kit.caller import Caller
 from plughub.kit.errors import Unavailable
 
 # Of each way of searching so many passages are put together; nobody reads on to the next.
-POOL = 200
+POOL = 100
 # Ranking a passage costs a microsecond and more: of words that most of them have, only the newest are.
-LOOKED_AT = 4_000
+LOOKED_AT = 2_000
 # Cormack, Clarke, Buettcher (2009): what is far down in one list cannot outdo what is first in the other.
 _RRF = 60.0
 _EMBED_WITHIN_S = 2.0
@@ -39,14 +39,14 @@ class Passage:
     position: int
     heading: str
     text: str
-    snippet: str
     score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`note` says why, when it was not searched by meaning."""
+    """`words` are those that were looked for; `note` says why, when it was not searched by meaning."""
 
+    words: list[str]
     passages: Sequence[Passage]
     mode: Mode
     note: str | None
@@ -66,8 +66,8 @@ async def search(library: Library, caller: Caller, question: str, filters: Filte
             else:
                 near = [chunk_id for chunk_id, _ in nearest]
         ranked = _fused(by_words, near)
-        passages = await _passages(connection, caller.space_id, ranked, words, filters)
-    return Found(passages, "full_text" if note else "hybrid", note)
+        passages = await _passages(connection, caller.space_id, ranked, filters)
+    return Found(words, passages, "full_text" if note else "hybrid", note)
 
 
 def by_document(passages: Sequence[Passage]) -> list[Passage]:
@@ -183,7 +183,7 @@ def _fused(*lists: Sequence[int]) -> list[tuple[int, float]]:
 
 
 async def _passages(
-    connection: AsyncConnection, space_id: str, ranked: Sequence[tuple[int, float]], words: list[str], filters: Filters | None
+    connection: AsyncConnection, space_id: str, ranked: Sequence[tuple[int, float]], filters: Filters | None
 ) -> list[Passage]:
     c = document_chunk.c
     # By their ids alone: without statistics SQLite would rather read the whole space.
@@ -192,7 +192,7 @@ async def _passages(
     # What was found by its meaning has not been asked whether the filters hold.
     documents = await store.find_documents(connection, space_id, {row.document_id for row in rows.values()}, filters)
     return [
-        Passage(documents[row.document_id], row.position, row.heading, row.text, snippet(row.text, words), score)
+        Passage(documents[row.document_id], row.position, row.heading, row.text, score)
         for chunk_id, score in ranked
         if (row := rows.get(chunk_id)) is not None and row.document_id in documents
     ]
