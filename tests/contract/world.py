@@ -18,7 +18,10 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
+KINDS = (
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "collection", "browser"),
+    *("organization", "member", "invitation", "app", "grant"),
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -115,9 +118,16 @@ class World:
         if {"new_key", "new_token"} & names:
             made = (await self.served.call("POST", "/api/auth/keys", {"name": "New"})).json()
             known |= {"new_key": made["id"], "new_token": made["key"]}
-        if {"new_project", "new_profile", "new_slug"} & names:
+        if {"new_project", "new_profile", "new_slug", "new_collection"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
-            known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
+            known |= {
+                "new_project": place.project,
+                "new_profile": place.profile,
+                "new_slug": place.slug,
+                "new_collection": place.collection,
+            }
+        if {"public_collection", "link"} & names:
+            known |= await self._handed_on(known["server"])
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
@@ -125,6 +135,13 @@ class World:
         if "stream" in names:
             known["stream"] = await self._stream()
         return known
+
+    async def _handed_on(self, server: str) -> dict[str, str]:
+        """A collection that everybody may see, and the token of the link to it."""
+        body = {"name": "Public", "serverUuids": [server], "isPublic": True}
+        made = (await self.served.call("POST", "/api/collections", body)).json()["uuid"]
+        link = (await self.served.call("POST", f"/api/collections/{made}/share")).json()["share_token"]
+        return {"public_collection": made, "link": link}
 
     async def _of_people(self, names: set[str], key: str | Browser) -> dict[str, str]:
         """What the names say of people: of new ones, or of the one who asks."""

@@ -44,6 +44,7 @@ PATH_KINDS = {
     "project_uuid": "project",
     "profile_uuid": "profile",
     "profile_slug": "slug",
+    "collection_uuid": "collection",
     "session_id": "browser",
     "organization_id": "organization",
     "user_id": "member",
@@ -57,6 +58,14 @@ QUERY_KINDS = {"key": "key", "server": "server"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
 WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
+    "POST /api/collections/import": {
+        "collection": {
+            "plughub": "collection",
+            "version": 1,
+            "name": "new",
+            "servers": [{"name": "new", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}}],
+        }
+    },
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
     "POST /api/auth/totp": {"password": PASSWORD},
@@ -75,7 +84,7 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
+    profile's slug, a collection with the server, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
     allows the app; real or not."""
 
     server: str
@@ -84,6 +93,7 @@ class Things:
     project: str = field(default_factory=new_id)
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
+    collection: str = field(default_factory=new_id)
     browser: str = field(default_factory=lambda: public_id("ses", new_id()))
     organization: str = field(default_factory=lambda: public_id("org", new_id()))
     member: str = field(default_factory=lambda: public_id("user", new_id()))
@@ -107,14 +117,18 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
-    is put in."""
+    """`things` with a project, a profile, a collection, an organisation and its people that are real, as its server and key are
+    already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+    given = {"name": name, "profileUuid": profile, "serverUuids": [things.server]}
+    collected = (await served.call("POST", "/api/collections", given, key=key)).json()["uuid"]
+    shared = await served.call("POST", f"/api/collections/{collected}/share", key=key)
+    assert shared.status_code == 201, shared.text
+    return replace(things, project=project, profile=profile, slug=slug, collection=collected, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
@@ -147,6 +161,7 @@ def parameters(row: Route) -> list[str]:
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
     known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
+    known |= {"share_token": "no-such-link", "username": "nobody"}
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

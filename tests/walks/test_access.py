@@ -35,8 +35,8 @@ CANARY = "canary-7f3a"
 NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id", "app_id", "grant_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
-# Rows of one project or profile: which servers are in it decides who sees it.
-PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
+# Rows of one project, profile or collection: which servers are in it decides who sees it.
+PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug", "collection_uuid"}.intersection(parameters(row)))
 
 
 @dataclass
@@ -264,6 +264,9 @@ async def test_what_is_the_operators_is_a_403_to_everybody_else_whether_it_exist
 def test_every_row_has_a_scope_and_is_walked() -> None:
     assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "session", "operator"}
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
+        "GET /api/collections/public",
+        "GET /api/collections/public/{collection_uuid}",
+        "GET /api/collections/shared/{share_token}",
         "GET /health",
         "GET /ready",
         "GET /metrics",

@@ -86,6 +86,29 @@ BODIES: Mapping[str, Any] = {
     "PUT /api/profiles/{profile_uuid}/servers/{server_uuid}": {
         "tools": {"get_weather": {"name": "weather", "description": "The weather now"}}
     },
+    "POST /api/collections": {
+        "name": "Weather",
+        "description": "What a forecaster needs",
+        "profileUuid": "{{profile_uuid}}",
+        "serverUuids": ["{{server_uuid}}"],
+        "isPublic": True,
+    },
+    "PATCH /api/collections/{collection_uuid}": {"description": "What a forecaster needs, and no more"},
+    "POST /api/collections/import": {
+        "collection": {
+            "plughub": "collection",
+            "version": 1,
+            "name": "Notes",
+            "servers": [
+                {
+                    "name": "Notes",
+                    "type": "STREAMABLE_HTTP",
+                    "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer {{NOTES_TOKEN}}"}},
+                }
+            ],
+        },
+        "values": {"NOTES_TOKEN": "<its own token>"},
+    },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
     "POST /mcp": _LIST_TOOLS,
