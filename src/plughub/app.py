@@ -31,6 +31,7 @@ from plughub.api import (
     server_operations,
     servers,
     system,
+    users,
     v1_organization,
 )
 from plughub.api.framework import build_framework
@@ -147,6 +148,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *collections.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
+        *users.ROUTES,
         *oauth.routes(hub),
         *oauth_apps.ROUTES,
         *cli_auth.ROUTES,

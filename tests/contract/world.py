@@ -157,6 +157,11 @@ class World:
             known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
         if {"email", "reset_token", "verify_token"} & names:
             known |= await self._account()
+        if "own_username" in names:
+            known["own_username"] = "ada-" + new_id()[-12:]
+            shown = {"username": known["own_username"], "bio": "Computes", "is_public": True, "social_links": {"github": "ada"}}
+            somebody = key if isinstance(key, Browser) else await self.served.browser(self.organization)
+            assert (await self.served.call("PATCH", "/api/profile", shown, key=somebody)).status_code == 200
         if {"totp", "code"} & names:
             known |= await self._authenticator(key, confirmed="totp" in names)
         return known

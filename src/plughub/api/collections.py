@@ -78,7 +78,7 @@ async def unshare(caller: CallerDep, uow: UowDep, collection_uuid: str) -> Respo
 
 
 async def export_collection(caller: CallerDep, connection: ReadDep, hub: HubDep, collection_uuid: str) -> Response:
-    """The collection as a document for another organisation or hub. No secret is in it: each is a placeholder `{{NAME}}`."""
+    """The collection as a document for another organisation or hub. No secret is in it: each is a name in double braces."""
     return reply(await service.export_collection(connection, caller, _id(collection_uuid), hub.sealer))
 
 

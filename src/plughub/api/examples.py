@@ -103,11 +103,10 @@ BODIES: Mapping[str, Any] = {
                 {
                     "name": "Notes",
                     "type": "STREAMABLE_HTTP",
-                    "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer {{NOTES_TOKEN}}"}},
+                    "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer <its own token>"}},
                 }
             ],
         },
-        "values": {"NOTES_TOKEN": "<its own token>"},
     },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},

@@ -204,10 +204,7 @@ async def _get(connection: AsyncConnection, caller: Caller, collection_id: str, 
 async def _with_servers(connection: AsyncConnection, rows: Sequence[RowMapping], caller: Caller | None) -> list[Collection]:
     """The collections of the rows with their servers; for a caller those that the grant includes."""
     servers = await store.list_server_ids(connection, [row["id"] for row in rows])
-    return [
-        Collection(**row, server_ids=tuple(id_ for id_ in servers[row["id"]] if caller is None or caller.granted(id_)))  # type: ignore[arg-type]
-        for row in rows
-    ]
+    return [Collection(**row, server_ids=tuple(id_ for id_ in servers[row["id"]] if caller is None or caller.granted(id_))) for row in rows]
 
 
 async def _profile(connection: AsyncConnection, caller: Caller, profile_uuid: str | None) -> str:

@@ -74,7 +74,7 @@ async def list_collections(
 
 async def list_public(connection: AsyncConnection, text: str | None, limit: int, offset: int) -> tuple[Sequence[RowMapping], int]:
     """What everybody may see, the latest changed first, and how many there are; `text` in name or description, in any case of letters."""
-    conditions = [collection.c.is_public]
+    conditions: list[ColumnElement[bool]] = [collection.c.is_public]
     if text:
         wanted = text.lower()
         conditions.append(
