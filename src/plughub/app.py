@@ -18,6 +18,7 @@ from plughub.api import (
     collections,
     contents,
     keys,
+    leaving,
     lists,
     logs,
     mcp_servers,
@@ -69,7 +70,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people, remove_organization
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -154,6 +155,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *cli_auth.ROUTES,
         *audit.ROUTES,  # `/api/organizations/activity` before `/api/organizations/{organization_id}`
         *organizations.ROUTES,
+        *leaving.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
         *access.ROUTES,
@@ -273,6 +275,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.documents.aclose)
     pruned = (prune_events, prune_health, prune_people, prune_oauth)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
+    handlers[remove_organization.KIND] = remove_organization.handler()
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

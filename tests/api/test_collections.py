@@ -5,11 +5,14 @@ import json
 
 import httpx2
 import pytest
+from sqlalchemy import insert
 
 from plughub.api import collection_shapes as shapes
 from plughub.collections import service
+from plughub.db.collection_tables import collection
 from plughub.events.log import list_since
 from plughub.identity.service import Organization
+from plughub.kit.ids import new_id
 from tests.serving import Json, Served
 
 pytestmark = pytest.mark.anyio
@@ -178,9 +181,12 @@ async def test_all_of_it_or_nothing(served: Served) -> None:
 
 
 @pytest.mark.requirement("collections.crud")
-async def test_a_space_has_so_many_collections_and_no_more(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_COLLECTIONS", 3)
-    key = await served.key_of(await served.organization("Many"))
+async def test_a_space_has_so_many_collections_and_no_more(served: Served) -> None:
+    many = await served.organization("Many")
+    key = await served.key_of(many)
+    first = {"space_id": many.live_space_id, "name": "x", "description": "", "is_public": False, "created_at": 0.0, "updated_at": 0.0}
+    async with served.database.unit_of_work() as uow:
+        await uow.execute(insert(collection), [{**first, "id": new_id()} for _ in range(service.MAX_COLLECTIONS - 3)])
     answers = await asyncio.gather(*(served.call("POST", PATH, {"name": str(n)}, key=key) for n in range(5)))
     assert sorted(answer.status_code for answer in answers) == [201, 201, 201, 409, 409]
     assert (await served.call("POST", PATH, {"name": "x", "serverUuids": ["y"] * 101}, key=key)).status_code == 400

@@ -19,7 +19,7 @@ from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
 KINDS = (
-    *("server", "mcp", "key", "request", "project", "profile", "slug", "collection", "browser"),
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "collection", "link", "browser"),
     *("organization", "member", "invitation", "app", "grant"),
 )
 # What a name in braces makes, besides the ids of `Things`.
@@ -44,6 +44,7 @@ class World:
     @classmethod
     async def of(cls, served: Served) -> "World":
         """The hub's world: the operator's things, and an organisation beside them whose burst is used up."""
+        await served.browser(await served.operator())  # whoever leaves in a case is not the last owner
         # From here on it is connected, and its health has a history.
         assert (await served.call("GET", f"/api/servers/{served.demo_id}/health")).json()["status"] == "connected"
         spent = await served.key_of(await served.organization("Spent", "free"))
@@ -157,6 +158,9 @@ class World:
             known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
         if {"email", "reset_token", "verify_token"} & names:
             known |= await self._account()
+        if "founded" in names:
+            made = await self.served.call("POST", "/api/organizations", {"name": "Founded"}, key=key)
+            known["founded"] = made.json()["id"]
         if "own_username" in names:
             known["own_username"] = "ada-" + new_id()[-12:]
             shown = {"username": known["own_username"], "bio": "Computes", "is_public": True, "social_links": {"github": "ada"}}

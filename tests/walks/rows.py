@@ -4,6 +4,7 @@ unless its path names something new."""
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx2
@@ -45,6 +46,7 @@ PATH_KINDS = {
     "profile_uuid": "profile",
     "profile_slug": "slug",
     "collection_uuid": "collection",
+    "share_token": "link",
     "session_id": "browser",
     "organization_id": "organization",
     "user_id": "member",
@@ -84,7 +86,7 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a collection with the server, a session of a browser, an organisation, a member of it, an invitation to it and an
+    profile's slug, a collection with the server and the token of its link, a session of a browser, an organisation, a member of it, an invitation to it and an
     app of it, and what the member allows the app; real or not."""
 
     server: str
@@ -94,6 +96,7 @@ class Things:
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
     collection: str = field(default_factory=new_id)
+    link: str = field(default_factory=lambda: token_urlsafe(24))
     browser: str = field(default_factory=lambda: public_id("ses", new_id()))
     organization: str = field(default_factory=lambda: public_id("org", new_id()))
     member: str = field(default_factory=lambda: public_id("user", new_id()))
@@ -128,7 +131,8 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     collected = (await served.call("POST", "/api/collections", given, key=key)).json()["uuid"]
     shared = await served.call("POST", f"/api/collections/{collected}/share", key=key)
     assert shared.status_code == 201, shared.text
-    return replace(things, project=project, profile=profile, slug=slug, collection=collected, **await team(served, key))
+    places = {"project": project, "profile": profile, "slug": slug, "collection": collected, "link": shared.json()["share_token"]}
+    return replace(things, **places, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
@@ -161,7 +165,7 @@ def parameters(row: Route) -> list[str]:
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
     known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
-    known |= {"share_token": "no-such-link", "username": "nobody"}
+    known["username"] = "nobody"
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

@@ -1,0 +1,47 @@
+"""Who leaves, and what they take along (CONTRACT section 6)."""
+
+from fastapi import Response
+
+from plughub.api import leaving_shapes as shapes
+from plughub.api.auth import AskedDep
+from plughub.api.framework import CallerDep, HubDep
+from plughub.api.reply import public_or_404
+from plughub.door.routes import SIGNED_IN, Route
+from plughub.identity.people import find_role
+from plughub.kit.errors import OrganizationNotFound
+from plughub.leaving.organization import delete_organization
+from plughub.leaving.person import Farewell, delete_person
+
+
+async def remove_account(caller: CallerDep, hub: HubDep, asked: AskedDep, body: shapes.FarewellIn) -> Response:
+    """Remove the account of the person who is logged in, and whatever names them. The password is asked for again, and a code where there is
+    a second factor. A 409 says what has to be decided first: keys they have made, organizations that only they are in or own."""
+    accounts = hub.accounts
+    person = await accounts.prove(caller, asked.visit, body.password, forgive=False)
+    async with hub.database.unit_of_work(asked.visit.actor) as uow:
+        person = await accounts.prove_again(uow, person, body.code)
+        await accounts.attempts.forgive(uow, asked.visit.address, person.email)
+        await delete_person(uow, person, Farewell(body.keys, body.organizations))
+    return asked.signed_out(Response(status_code=204))
+
+
+async def remove_organization(caller: CallerDep, hub: HubDep, asked: AskedDep, organization_id: str, body: shapes.GoodbyeIn) -> Response:
+    """Remove an organization that the person owns, with all that is in it, in both environments, for good. The password is asked for again,
+    and a code where there is a second factor. The operator's own stays (409)."""
+    wanted = public_or_404("org", organization_id, OrganizationNotFound.message)
+    async with hub.database.read() as connection:
+        if await find_role(connection, wanted, caller.user_id or "") is None:
+            raise OrganizationNotFound
+    person = await hub.accounts.prove(caller, asked.visit, body.password, forgive=False)
+    async with hub.database.unit_of_work(asked.visit.actor) as uow:
+        person = await hub.accounts.prove_again(uow, person, body.code)
+        await hub.accounts.attempts.forgive(uow, asked.visit.address, person.email)
+        await delete_organization(uow, wanted, person.id)
+    return Response(status_code=204)
+
+
+_TAG = "Accounts"
+ROUTES = [
+    Route("DELETE", "/api/settings/account", SIGNED_IN, remove_account, "Remove my account", _TAG, status=204, secret=True),
+    Route("DELETE", "/api/organizations/{organization_id}", SIGNED_IN, remove_organization, "Remove an organization", _TAG, status=204),
+]
