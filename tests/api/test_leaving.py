@@ -10,6 +10,7 @@ from pyotp import TOTP
 from sqlalchemy import LargeBinary, Table, select
 from sqlalchemy import String as Text
 
+from plughub.api import leaving_shapes as shapes
 from plughub.db.tables import metadata
 from plughub.events.audit_check import verify
 from plughub.identity.people import insert_membership
@@ -200,3 +201,41 @@ async def test_the_last_owner_stays_until_there_is_another_and_a_second_factor_i
     assert (await served.call("GET", at.rpartition("/")[0], key=member)).json()["total"] == 1
     async with served.database.read() as connection:
         assert (await get_organization(connection, team.id)).name == "Owned Once"
+
+
+@pytest.mark.requirement("leaving.export")
+async def test_an_organisation_takes_its_configuration_along_without_a_secret(served: Served) -> None:
+    made, owner, secrets = await furnished(served, "Exporting")
+    config = {"url": "https://me:hidden-1@example.com/mcp?k=hidden-2", "headers": {"A": "hidden-3"}}
+    guarded = {"name": "Guarded", "type": "SSE", "config": config, "enabled": False}
+    assert (await served.call("POST", "/api/servers", guarded, key=owner)).status_code == 201
+    answer = await served.call("GET", "/api/export", key=owner)
+    found = shapes.OrganizationExport.model_validate(answer.json())
+    assert "hidden-" not in answer.text and not [secret for secret in secrets if secret in answer.text]
+    assert [server.slug for server in found.servers] == ["exporting-server", "guarded"]
+    assert [project.name for project in found.projects] == ["Default", "Exporting"]
+    placed_in = found.projects[1].profiles[1].servers
+    assert [(member.server, member.home) for member in placed_in] == [("exporting-server", False)]
+    assert [(key.name, key.servers) for key in found.keys] == [("test", "*"), ("Exporting", ["exporting-server"])]
+    assert found.collections[0].servers == ["exporting-server"] and len(found.placeholders) == 3
+    other = shapes.OrganizationExport.model_validate((await served.call("GET", "/api/export", key=secrets[2])).json())
+    assert other.environment == "test" and [server.slug for server in other.servers] == ["exporting-server"]
+    listed = await served.key_of(made, servers=[])
+    refusal = await served.call("GET", "/api/export", key=listed)
+    assert (refusal.status_code, refusal.json()["error"]["details"]["reason"]) == (403, "server_list")
+    audited = (await served.call("GET", "/api/audit-logs?action=organization.exported", key=owner)).json()["audit_logs"]
+    assert audited[-1]["note"] == {"servers": 2, "keys": 2, "collections": 1}
+
+
+@pytest.mark.requirement("leaving.export")
+async def test_a_person_takes_their_own_data_along_and_nothing_of_others(served: Served) -> None:
+    made, owner, _ = await furnished(served, "Personal")
+    key = (await served.call("POST", "/api/auth/keys", {"name": "my own"}, key=owner)).json()
+    await served.call("POST", "/api/collections", {"name": "my own"}, key=owner)
+    await served.call("PATCH", "/api/profile", {"username": "personal", "bio": "About me"}, key=owner)
+    answer = await served.call("GET", f"{ACCOUNT}/export", key=owner)
+    found = shapes.PersonExport.model_validate(answer.json())
+    assert (found.user["id"], found.profile["bio"]) == (public_id("user", owner.user_id), "About me")
+    assert [(place["id"], place["role"]) for place in found.organizations] == [(public_id("org", made.id), "owner")]
+    assert [one["id"] for one in found.keys] == [key["id"]] and [one["name"] for one in found.collections] == ["my own"]
+    assert key["key"] not in answer.text and "argon2" not in answer.text

@@ -86,8 +86,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a collection with the server and the token of its link, a session of a browser, an organisation, a member of it, an invitation to it and an
-    app of it, and what the member allows the app; real or not."""
+    profile's slug, a collection with the server and the token of its link, a session of a browser, an organisation, a member of it,
+    an invitation to it and an app of it, and what the member allows the app; real or not."""
 
     server: str
     key: str

@@ -23,6 +23,13 @@ _Exchange = Callable[[str, str], str]
 
 def write_snapshot(found: Collection, servers: Sequence[Server]) -> dict[str, Any]:
     """`{plughub, version, name, description, servers, placeholders}`, with a placeholder of its own for every secret."""
+    written, placeholders = write_servers(servers)
+    about = {"plughub": FORM, "version": VERSION, "name": found.name, "description": found.description}
+    return {**about, "servers": written, "placeholders": placeholders}
+
+
+def write_servers(servers: Sequence[Server]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """`{name, description, type, config}` of each, and the placeholders in them, each with the only name of its kind."""
     names = _Names()
     written = [
         {
@@ -33,8 +40,7 @@ def write_snapshot(found: Collection, servers: Sequence[Server]) -> dict[str, An
         }
         for server in servers
     ]
-    about = {"plughub": FORM, "version": VERSION, "name": found.name, "description": found.description}
-    return {**about, "servers": written, "placeholders": names.given}
+    return written, names.given
 
 
 def read_snapshot(snapshot: Snapshot, values: Mapping[str, str], profile_id: str | None) -> list[ServerCreate]:
