@@ -17,6 +17,7 @@ from plughub.identity.people import insert_membership
 from plughub.identity.service import Organization, get_organization
 from plughub.kit.ids import parse_public_id, public_id
 from plughub.leaving.organization import KEPT, finish_removal
+from plughub.leaving.schemas import OrganizationDocument
 from tests.api.test_auth import account, logged_in
 from tests.oauth.flow import Flow
 from tests.serving import PASSWORD, Browser, Json, Served
@@ -210,7 +211,7 @@ async def test_an_organisation_takes_its_configuration_along_without_a_secret(se
     guarded = {"name": "Guarded", "type": "SSE", "config": config, "enabled": False}
     assert (await served.call("POST", "/api/servers", guarded, key=owner)).status_code == 201
     answer = await served.call("GET", "/api/export", key=owner)
-    found = shapes.OrganizationExport.model_validate(answer.json())
+    found = OrganizationDocument.model_validate(answer.json())
     assert "hidden-" not in answer.text and not [secret for secret in secrets if secret in answer.text]
     assert [server.slug for server in found.servers] == ["exporting-server", "guarded"]
     assert [project.name for project in found.projects] == ["Default", "Exporting"]
@@ -218,7 +219,7 @@ async def test_an_organisation_takes_its_configuration_along_without_a_secret(se
     assert [(member.server, member.home) for member in placed_in] == [("exporting-server", False)]
     assert [(key.name, key.servers) for key in found.keys] == [("test", "*"), ("Exporting", ["exporting-server"])]
     assert found.collections[0].servers == ["exporting-server"] and len(found.placeholders) == 3
-    other = shapes.OrganizationExport.model_validate((await served.call("GET", "/api/export", key=secrets[2])).json())
+    other = OrganizationDocument.model_validate((await served.call("GET", "/api/export", key=secrets[2])).json())
     assert other.environment == "test" and [server.slug for server in other.servers] == ["exporting-server"]
     listed = await served.key_of(made, servers=[])
     refusal = await served.call("GET", "/api/export", key=listed)
@@ -239,3 +240,44 @@ async def test_a_person_takes_their_own_data_along_and_nothing_of_others(served:
     assert [(place["id"], place["role"]) for place in found.organizations] == [(public_id("org", made.id), "owner")]
     assert [one["id"] for one in found.keys] == [key["id"]] and [one["name"] for one in found.collections] == ["my own"]
     assert key["key"] not in answer.text and "argon2" not in answer.text
+
+
+def comparable(found: Json) -> Json:
+    """An export without what is of its own hub and time."""
+    kept = {name: value for name, value in found.items() if name not in ("exported_at", "organization", "keys", "placeholders")}
+    return json.loads(json.dumps(kept)) | {"projects": sorted(kept["projects"], key=lambda project: str(project["name"]))}
+
+
+@pytest.mark.requirement("leaving.import")
+async def test_what_was_exported_is_made_anew_elsewhere_or_not_at_all(served: Served) -> None:
+    _, owner, secrets = await furnished(served, "Moving")
+    config = {"url": "https://example.com/mcp?k=hidden-2", "headers": {"A": "hidden-3"}}
+    profile = (await served.call("GET", "/api/profiles?limit=100", key=owner)).json()["profiles"][-1]
+    guarded = {"name": "Guarded", "type": "SSE", "config": config, "enabled": False, "profile_uuid": profile["uuid"]}
+    assert (await served.call("POST", "/api/servers", guarded, key=owner)).status_code == 201
+    tools = {"enabled": False, "tools": {"echo": {"name": "say"}}}
+    put = await served.call("PUT", f"/api/profiles/{profile['uuid']}/servers/{profile['servers'][0]['uuid']}", tools, key=owner)
+    assert put.status_code == 200, put.text
+    document = (await served.call("GET", "/api/export", key=owner)).json()
+    key = await served.key_of(await served.organization("Moved"))
+    asked = await served.call("POST", "/api/import", {"document": document}, key=key)
+    assert [told["field"] for told in asked.json()["error"]["details"]["errors"]] == ["values.A", "values.K"]
+    values = {"A": "mine", "K": "mine"}
+    wrong = document | {"collections": [document["collections"][0] | {"servers": ["nowhere"]}]}
+    lost = await served.call("POST", "/api/import", {"document": wrong, "values": values}, key=key)
+    assert lost.json()["error"]["details"]["field"] == "document.collections.0.servers"
+    twice = document | {"servers": [document["servers"][0]] * 2}
+    assert (await served.call("POST", "/api/import", {"document": twice, "values": values}, key=key)).status_code == 400
+    command = document["servers"][0] | {"slug": "c", "type": "STDIO", "config": {"command": "x"}}
+    forbidden = await served.call(
+        "POST", "/api/import", {"document": document | {"servers": [*document["servers"], command]}, "values": values}, key=key
+    )
+    assert (forbidden.status_code, forbidden.json()["error"]["details"]["reason"]) == (403, "stdio_not_allowed")
+    for listed in ("servers", "collections"):
+        assert (await served.call("GET", f"/api/{listed}", key=key)).json()["total"] == 0
+    done = await served.call("POST", "/api/import", {"document": document, "values": values}, key=key)
+    assert done.status_code == 200, done.text
+    settled = shapes.SettledOut.model_validate(done.json())
+    assert set(settled.servers) == {"moving-server", "guarded"} and settled.keys_left_out == ["test", "Moving"]
+    assert comparable((await served.call("GET", "/api/export", key=key)).json()) == comparable(document)
+    assert secrets

@@ -68,6 +68,29 @@ WHOLE: Mapping[str, Json] = {
             "servers": [{"name": "new", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}}],
         }
     },
+    "POST /api/import": {
+        "document": {
+            "plughub": "organization",
+            "version": 1,
+            "exported_at": "2026-11-25T00:00:00Z",
+            "environment": "live",
+            "organization": {"name": "new", "description": ""},
+            "projects": [{"name": "new", "profiles": [{"slug": "new", "name": "new", "is_default": True}]}],
+            "servers": [
+                {
+                    "slug": "new",
+                    "name": "new",
+                    "profile": "new",
+                    "type": "SSE",
+                    "config": {"url": "http://127.0.0.1:9/sse"},
+                    "enabled": False,
+                }
+            ],
+            "keys": [],
+            "collections": [],
+            "placeholders": [],
+        }
+    },
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
     "POST /api/auth/totp": {"password": PASSWORD},

@@ -89,7 +89,6 @@ BODIES: Mapping[str, Any] = {
     "POST /api/collections": {
         "name": "Weather",
         "description": "What a forecaster needs",
-        "profileUuid": "{{profile_uuid}}",
         "serverUuids": ["{{server_uuid}}"],
         "isPublic": True,
     },

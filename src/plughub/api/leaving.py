@@ -1,5 +1,7 @@
 """Who leaves, and what they take along (CONTRACT section 6)."""
 
+from dataclasses import asdict
+
 from fastapi import Response
 
 from plughub.api import leaving_shapes as shapes
@@ -11,9 +13,10 @@ from plughub.door.routes import SIGNED_IN, Route
 from plughub.identity.people import find_role
 from plughub.identity.showing import get_own
 from plughub.kit.errors import OrganizationNotFound
-from plughub.leaving import export
+from plughub.leaving import export, importing
 from plughub.leaving.organization import delete_organization
 from plughub.leaving.person import Farewell, delete_person
+from plughub.leaving.schemas import OrganizationDocument
 
 
 async def export_organization(caller: CallerDep, uow: UowDep, hub: HubDep) -> Response:
@@ -23,6 +26,12 @@ async def export_organization(caller: CallerDep, uow: UowDep, hub: HubDep) -> Re
     counted = {name: len(found[name]) for name in ("servers", "keys", "collections")}
     uow.audit(Deed(export.ORGANIZATION_EXPORTED, "organization", caller.organization_id, space_id=caller.space_id, note=counted))
     return reply(found)
+
+
+async def import_organization(caller: CallerDep, uow: UowDep, hub: HubDep, body: shapes.ImportIn) -> Response:
+    """Make what an export holds, beside what is there: projects, profiles, servers and collections, all of them or none. The default
+    project and profile are the organization's own. Each placeholder without a value is asked for by its name (400); keys are left out."""
+    return reply(asdict(await importing.import_organization(uow, caller, hub.sealer, body.document, body.values)))
 
 
 async def export_account(caller: CallerDep, connection: ReadDep, hub: HubDep) -> Response:
@@ -60,9 +69,8 @@ async def remove_organization(caller: CallerDep, hub: HubDep, asked: AskedDep, o
 
 _TAG, _ACCOUNT = "Accounts", "/api/settings/account"
 ROUTES = [
-    Route(
-        "GET", "/api/export", "admin", export_organization, "Export it all", "Organizations", output=shapes.OrganizationExport, secret=True
-    ),
+    Route("GET", "/api/export", "admin", export_organization, "Export it all", "Organizations", output=OrganizationDocument, secret=True),
+    Route("POST", "/api/import", "admin", import_organization, "Import it all", "Organizations", output=shapes.SettledOut),
     Route("GET", _ACCOUNT + "/export", SIGNED_IN, export_account, "Export my data", _TAG, output=shapes.PersonExport, secret=True),
     Route("DELETE", _ACCOUNT, SIGNED_IN, remove_account, "Remove my account", _TAG, status=204, secret=True),
     Route("DELETE", "/api/organizations/{organization_id}", SIGNED_IN, remove_organization, "Remove an organization", _TAG, status=204),

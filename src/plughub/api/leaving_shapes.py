@@ -1,13 +1,12 @@
 """What comes in and goes out when somebody leaves, or takes along what is theirs."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from plughub.api.auth_shapes import Code, Password
 from plughub.api.models import Shape
-from plughub.api.profile_shapes import ToolInProfile
-from plughub.collections.schemas import Placeholder, ServerInSnapshot
+from plughub.leaving.schemas import OrganizationDocument
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -29,88 +28,24 @@ class FarewellIn(GoodbyeIn):
     organizations: Literal["delete"] | None = Field(None, description="Asked for when there are such organizations")
 
 
-class ExportedMember(Shape):
-    """A server in a profile, by its slug."""
+class ImportIn(BaseModel):
+    """`POST /api/import`. `values`: what the placeholders of the document stand for, by name."""
 
-    server: str
-    home: bool
-    enabled: bool
-    tools: dict[str, ToolInProfile]
+    model_config = _STRICT
 
-
-class ExportedProfile(Shape):
-    """A profile with its servers."""
-
-    slug: str
-    name: str
-    description: str
-    is_default: bool
-    servers: list[ExportedMember]
+    document: OrganizationDocument
+    values: Annotated[dict[str, Annotated[str, StringConstraints(max_length=65_536)]], Field(max_length=100_000)] = Field(
+        default_factory=dict
+    )
 
 
-class ExportedProject(Shape):
-    """A project with its profiles."""
+class SettledOut(Shape):
+    """What was made: the ids of profiles and servers by their slugs in the document. Keys are made anew by hand: `keys_left_out`."""
 
-    name: str
-    description: str
-    is_default: bool
-    profiles: list[ExportedProfile]
-
-
-class ExportedServer(ServerInSnapshot):
-    """A server; a secret of its `config` is a placeholder, `profile` the slug of its home."""
-
-    slug: str
-    enabled: bool
-    profile: str
-
-
-class ExportedKey(Shape):
-    """A key without its secret; its servers by slug."""
-
-    name: str
-    description: str
-    kind: Literal["public", "secret"]
-    prefix: str
-    scopes: list[str]
-    servers: Literal["*"] | list[str]
-    allowed_ips: list[str] | None
-    labels: dict[str, str]
-    rate_limit: dict[str, int] | None
-    status: Literal["active", "suspended"]
-    expires_at: str | None
-
-
-class ExportedCollection(Shape):
-    """A collection; its profile and servers by slug."""
-
-    name: str
-    description: str
-    profile: str | None
-    servers: list[str]
-    is_public: bool
-
-
-class ExportedName(Shape):
-    """What an organisation is called."""
-
-    name: str
-    description: str
-
-
-class OrganizationExport(Shape):
-    """The configuration of an organisation in one environment, without secrets and ids."""
-
-    plughub: Literal["organization"]
-    version: Literal[1]
-    exported_at: str
-    environment: Literal["live", "test"]
-    organization: ExportedName
-    projects: list[ExportedProject]
-    servers: list[ExportedServer]
-    keys: list[ExportedKey]
-    collections: list[ExportedCollection]
-    placeholders: list[Placeholder]
+    profiles: dict[str, str]
+    servers: dict[str, str]
+    collections: int
+    keys_left_out: list[str]
 
 
 class PersonExport(Shape):

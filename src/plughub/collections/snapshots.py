@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from plughub.collections.schemas import FORM, VERSION, Collection, Snapshot
+from plughub.collections.schemas import FORM, VERSION, Collection, ServerInSnapshot, Snapshot
 from plughub.kit.errors import Invalid
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config
 
@@ -44,18 +44,23 @@ def write_servers(servers: Sequence[Server]) -> tuple[list[dict[str, Any]], list
 
 
 def read_snapshot(snapshot: Snapshot, values: Mapping[str, str], profile_id: str | None) -> list[ServerCreate]:
-    """The servers to make of a snapshot. Raises Invalid naming every placeholder without a value, every value for none, and every field
-    that cannot be."""
+    """The servers to make of a snapshot. Raises Invalid as `read_servers` does."""
+    return read_servers(snapshot.servers, values, profile_id, "collection.servers")
+
+
+def read_servers(servers: Sequence[ServerInSnapshot], values: Mapping[str, str], profile_id: str | None, where: str) -> list[ServerCreate]:
+    """The servers to make, of those that stand at `where` in what was sent. Raises Invalid naming every placeholder without a value,
+    every value for none, and every field that cannot be."""
     wanted: dict[str, None] = {}
-    for entry in snapshot.servers:
+    for entry in servers:
         _exchanged_loosely(entry.config, lambda _field, text: _noted(text, wanted))
     missing = [{"field": f"values.{name}", "message": f"The 'values.{name}' field is required"} for name in wanted if name not in values]
     unknown = [{"field": f"values.{name}", "message": f"The 'values.{name}' field is not known"} for name in values if name not in wanted]
     _raise(missing + unknown)
     made: list[ServerCreate] = []
     errors: list[dict[str, Any]] = []
-    for at, entry in enumerate(snapshot.servers):
-        place = f"collection.servers.{at}"
+    for at, entry in enumerate(servers):
+        place = f"{where}.{at}"
         try:
             config = _exchanged_loosely(entry.config, lambda field, text: _filled(field, text, values))
             fields = {"name": entry.name, "type": entry.type, "config": config, "description": entry.description}
