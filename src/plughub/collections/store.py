@@ -81,15 +81,15 @@ async def list_public(connection: AsyncConnection, text: str | None, limit: int,
             or_(*(func.lower(column).contains(wanted, autoescape=True) for column in (collection.c.name, collection.c.description)))
         )
     total = (await connection.execute(select(func.count()).select_from(collection).where(*conditions))).scalar_one()
-    counted = select(func.count()).where(collection_server.c.collection_id == collection.c.id).scalar_subquery()
+    # The page first: what is skipped is neither joined nor counted.
+    page = select(*COLUMNS).where(*conditions).order_by(collection.c.updated_at.desc(), collection.c.id.desc()).limit(limit).offset(offset)
+    listed = page.subquery()
+    counted = select(func.count()).where(collection_server.c.collection_id == listed.c.id).scalar_subquery()
     query = (
-        select(*COLUMNS, organization.c.name.label("organization"), counted.label("servers_count"))
-        .join(space, space.c.id == collection.c.space_id)
+        select(listed, organization.c.name.label("organization"), counted.label("servers_count"))
+        .join(space, space.c.id == listed.c.space_id)
         .join(organization, organization.c.id == space.c.organization_id)
-        .where(*conditions)
-        .order_by(collection.c.updated_at.desc(), collection.c.id)
-        .limit(limit)
-        .offset(offset)
+        .order_by(listed.c.updated_at.desc(), listed.c.id.desc())
     )
     return (await connection.execute(query)).mappings().all(), total
 

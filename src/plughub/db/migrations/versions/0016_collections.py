@@ -48,7 +48,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_collection_public",
         "collection",
-        ["updated_at"],
+        ["updated_at", "id"],
         unique=False,
         sqlite_where=sa.text("is_public"),
         postgresql_where=sa.text("is_public"),
