@@ -6,7 +6,7 @@ from fastapi import Response
 
 from plughub.api import leaving_shapes as shapes
 from plughub.api.auth import AskedDep
-from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
+from plughub.api.framework import ActorDep, CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.reply import public_or_404, reply
 from plughub.db.audit import Deed
 from plughub.door.routes import SIGNED_IN, Route
@@ -19,12 +19,15 @@ from plughub.leaving.person import Farewell, delete_person
 from plughub.leaving.schemas import OrganizationDocument
 
 
-async def export_organization(caller: CallerDep, uow: UowDep, hub: HubDep) -> Response:
+async def export_organization(caller: CallerDep, connection: ReadDep, actor: ActorDep, hub: HubDep) -> Response:
     """The configuration of the organization in the caller's environment: projects, profiles, servers, keys, collections. No secret is
     in it: those of servers are names in double braces, those of keys are left out. That it was exported is itself audited."""
-    found = await export.export_organization(uow.connection, caller, hub.sealer, hub.clock.time())
+    found = await export.export_organization(connection, caller, hub.sealer, hub.clock.time())
     counted = {name: len(found[name]) for name in ("servers", "keys", "collections")}
-    uow.audit(Deed(export.ORGANIZATION_EXPORTED, "organization", caller.organization_id, space_id=caller.space_id, note=counted))
+    name = found["organization"]["name"]
+    async with hub.database.unit_of_work(actor) as uow:
+        told = Deed(export.ORGANIZATION_EXPORTED, "organization", caller.organization_id, name, caller.space_id, note=counted)
+        uow.audit(told)
     return reply(found)
 
 
