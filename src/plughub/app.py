@@ -17,11 +17,13 @@ from plughub.api import (
     batch,
     cli_auth,
     client_files,
+    collections,
     contents,
     document_files,
     documents,
     events,
     keys,
+    leaving,
     lists,
     logs,
     mcp_servers,
@@ -38,6 +40,7 @@ from plughub.api import (
     servers,
     system,
     usage,
+    users,
     v1_organization,
     webhooks,
 )
@@ -97,6 +100,7 @@ from plughub.jobs import (
     prune_oauth,
     prune_people,
     prune_usage,
+    remove_organization,
     roll_up_usage,
     watch_usage,
 )
@@ -186,13 +190,16 @@ def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
         *document_files.routes(hub),  # its POST is the collection's first of documents
         *documents.ROUTES,
         *rag.ROUTES,
+        *collections.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
+        *users.ROUTES,
         *oauth.routes(hub),
         *oauth_apps.ROUTES,
         *cli_auth.ROUTES,
         *audit.ROUTES,  # `/api/organizations/activity` before `/api/organizations/{organization_id}`
         *organizations.ROUTES,
+        *leaving.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
         *usage.ROUTES,
@@ -348,6 +355,7 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications, prune_answers)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, prune_documents, announce_keys, roll_up_usage)}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
+    handlers[remove_organization.KIND] = remove_organization.handler()
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     if hub.library.meaning.missing is None:
         handlers[embed_documents.KIND] = embed_documents.handler(hub.library)

@@ -28,11 +28,17 @@ async def changes(served: Served) -> None:
     project = (await served.call("POST", "/api/projects", {"name": "P"})).json()["uuid"]
     document = (await served.call("POST", "/api/documents", {"title": "D", "content": "Words"})).json()["id"]
     profile = (await served.call("POST", "/api/profiles", {"name": "P", "project_uuid": project})).json()["uuid"]
+    listed = {"name": "C", "profileUuid": profile, "serverUuids": [gone]}
+    collection = (await served.call("POST", "/api/collections", listed)).json()["uuid"]
     made = (await served.call("POST", "/api/auth/keys", {"name": "K"})).json()["id"]
     for method, path, body in (
         ("PATCH", f"/api/servers/{gone}", {"name": "Renamed"}),
         ("PUT", f"/api/profiles/{profile}/servers/{gone}", {}),
         ("DELETE", f"/api/servers/{gone}", None),
+        ("POST", f"/api/collections/{collection}/share", None),
+        ("DELETE", f"/api/collections/{collection}/share", None),
+        ("PATCH", f"/api/collections/{collection}", {"name": "D", "isPublic": True}),
+        ("DELETE", f"/api/collections/{collection}", None),
         ("PATCH", f"/api/documents/{document}", {"tags": ["new"]}),
         ("DELETE", f"/api/documents/{document}", None),
         ("PATCH", f"/api/projects/{project}", {"name": "Q"}),

@@ -48,6 +48,7 @@ _MISSING = {
     "project": ("NOT_FOUND", "Project not found", "", ""),
     "profile": ("NOT_FOUND", "Profile not found", "", ""),
     "slug": ("NOT_FOUND", "Profile not found", "", ""),
+    "collection": ("NOT_FOUND", "Collection not found", "", ""),
     "organization": ("NOT_FOUND", "Organization not found", "", ""),
     "member": ("NOT_FOUND", "Member not found", "not_found", "Member not found"),
     "browser": ("NOT_FOUND", "Session not found", "", ""),

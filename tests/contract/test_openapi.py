@@ -64,10 +64,12 @@ async def test_every_good_answer_is_as_described(served: Served) -> None:
     async with HttpServer(FakeMcp(answers=answers)) as server:
 
         async def new() -> Things:
-            made = await served.register("Tour", server.url)
+            server_id = (await served.register("Tour", server.url))["uuid"]
             key = await served.call("POST", "/api/auth/keys", {"name": "Tour"})
             await served.app.hub.writer.flush()
-            return await placed(served, Things(made["uuid"], key.json()["id"], key.headers["x-request-id"]))
+            made = await placed(served, Things(server_id, key.json()["id"], key.headers["x-request-id"]))
+            await served.call("PATCH", f"/api/collections/{made.collection}", {"isPublic": True})
+            return made
 
         things = await new()
         for row in sorted(

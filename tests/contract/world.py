@@ -19,7 +19,8 @@ from tests.walks.rows import Things, hooked, placed, team
 
 _WITHOUT = "without "
 KINDS = (
-    *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "collection", "link", "browser"),
+    *("organization", "member", "invitation", "app", "grant"),
     *("alert", "notification", "webhook", "delivery", "document"),
 )
 # What is made by one request.
@@ -50,6 +51,7 @@ class World:
     @classmethod
     async def of(cls, served: Served) -> "World":
         """The hub's world: the operator's things, and an organisation beside them whose burst is used up."""
+        await served.browser(await served.operator())  # whoever leaves in a case is not the last owner
         # From here on it is connected, and its health has a history.
         assert (await served.call("GET", f"/api/servers/{served.demo_id}/health")).json()["status"] == "connected"
         spent = await served.key_of(await served.organization("Spent", "free"))
@@ -124,12 +126,14 @@ class World:
         if {"new_key", "new_token"} & names:
             made = (await self.served.call("POST", "/api/auth/keys", {"name": "New"})).json()
             known |= {"new_key": made["id"], "new_token": made["key"]}
-        if {"new_project", "new_profile", "new_slug"} & names:
+        if {"new_project", "new_profile", "new_slug", "new_collection"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
-            known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
+            known |= {f"new_{name}": getattr(place, name) for name in ("project", "profile", "slug", "collection")}
         for name, (path, body) in _MADE.items():
             if name in names:
                 known[name] = (await self.served.call("POST", path, body)).json()["id"]
+        if {"public_collection", "link"} & names:
+            known |= await self._handed_on(known["server"])
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
@@ -140,6 +144,13 @@ class World:
         if "stream" in names:
             known["stream"] = await self._stream()
         return known
+
+    async def _handed_on(self, server: str) -> dict[str, str]:
+        """A collection that everybody may see, and the token of the link to it."""
+        body = {"name": "Public", "serverUuids": [server], "isPublic": True}
+        made = (await self.served.call("POST", "/api/collections", body)).json()["uuid"]
+        link = (await self.served.call("POST", f"/api/collections/{made}/share")).json()["share_token"]
+        return {"public_collection": made, "link": link}
 
     async def _of_people(self, names: set[str], key: str | Browser) -> dict[str, str]:
         """What the names say of people: of new ones, or of the one who asks."""
@@ -155,6 +166,14 @@ class World:
             known["setup_code"] = await self.served.app.hub.accounts.make_setup_code()
         if {"email", "reset_token", "verify_token"} & names:
             known |= await self._account()
+        if "founded" in names:
+            made = await self.served.call("POST", "/api/organizations", {"name": "Founded"}, key=key)
+            known["founded"] = made.json()["id"]
+        if "own_username" in names:
+            known["own_username"] = "ada-" + new_id()[-12:]
+            shown = {"username": known["own_username"], "bio": "Computes", "is_public": True, "social_links": {"github": "ada"}}
+            somebody = key if isinstance(key, Browser) else await self.served.browser(self.organization)
+            assert (await self.served.call("PATCH", "/api/profile", shown, key=somebody)).status_code == 200
         if {"totp", "code"} & names:
             known |= await self._authenticator(key, confirmed="totp" in names)
         return known

@@ -4,6 +4,7 @@ unless its path names something new."""
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx2
@@ -44,6 +45,8 @@ PATH_KINDS = {
     "project_uuid": "project",
     "profile_uuid": "profile",
     "profile_slug": "slug",
+    "collection_uuid": "collection",
+    "share_token": "link",
     "session_id": "browser",
     "organization_id": "organization",
     "user_id": "member",
@@ -62,6 +65,37 @@ QUERY_KINDS = {"key": "key", "server": "server"}
 # Where the least body that the schema accepts is not enough for the rules, which ask for one of several members.
 WHOLE: Mapping[str, Json] = {
     "POST /api/servers/import": {"mcpServers": {"new": {"url": "http://127.0.0.1:9/mcp"}}},
+    "POST /api/collections/import": {
+        "collection": {
+            "plughub": "collection",
+            "version": 1,
+            "name": "new",
+            "servers": [{"name": "new", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}}],
+        }
+    },
+    "POST /api/import": {
+        "document": {
+            "plughub": "organization",
+            "version": 1,
+            "exported_at": "2026-11-25T00:00:00Z",
+            "environment": "live",
+            "organization": {"name": "new", "description": ""},
+            "projects": [{"name": "new", "profiles": [{"slug": "new", "name": "new", "is_default": True}]}],
+            "servers": [
+                {
+                    "slug": "new",
+                    "name": "new",
+                    "profile": "new",
+                    "type": "SSE",
+                    "config": {"url": "http://127.0.0.1:9/sse"},
+                    "enabled": False,
+                }
+            ],
+            "keys": [],
+            "collections": [],
+            "placeholders": [],
+        }
+    },
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
     "POST /api/auth/totp": {"password": PASSWORD},
@@ -85,8 +119,9 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
-    allows the app, an alert, a notification, a webhook and a delivery of it, and a document; real or not."""
+    profile's slug, a collection with the server and the token of its link, a session of a browser, an organisation, a member of it,
+    an invitation to it and an app of it, what the member allows the app, an alert, a notification, a webhook and a delivery of it, and a
+    document; real or not."""
 
     server: str
     key: str
@@ -94,6 +129,8 @@ class Things:
     project: str = field(default_factory=new_id)
     profile: str = field(default_factory=new_id)
     slug: str = "no-such-profile"
+    collection: str = field(default_factory=new_id)
+    link: str = field(default_factory=lambda: token_urlsafe(24))
     browser: str = field(default_factory=lambda: public_id("ses", new_id()))
     organization: str = field(default_factory=lambda: public_id("org", new_id()))
     member: str = field(default_factory=lambda: public_id("user", new_id()))
@@ -122,8 +159,8 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, a notification, an alert, a document, an organisation and its people, and a webhook that are
-    real, as its server and key are
+    """`things` with a project, a profile, a notification, an alert, a document, a collection, an organisation and its people, and a
+    webhook that are real, as its server and key are
     already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
@@ -135,7 +172,12 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
     document = (await served.call("POST", "/api/documents", {"title": name, "content": name}, key=key)).json()["id"]
     own = {"alert": alert.json()["id"], "notification": sent, "document": document, **await hooked(served, key)}
-    return replace(things, project=project, profile=profile, slug=slug, **own, **await team(served, key))
+    given = {"name": name, "profileUuid": profile, "serverUuids": [things.server]}
+    collected = (await served.call("POST", "/api/collections", given, key=key)).json()["uuid"]
+    shared = await served.call("POST", f"/api/collections/{collected}/share", key=key)
+    assert shared.status_code == 201, shared.text
+    places = {"project": project, "profile": profile, "slug": slug, "collection": collected, "link": shared.json()["share_token"]}
+    return replace(things, **places, **own, **await team(served, key))
 
 
 async def hooked(served: Served, key: str | None = None) -> dict[str, str]:
@@ -177,7 +219,7 @@ def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
     known = {
         **{name: things.of(kind) for name, kind in PATH_KINDS.items()},
-        **{"tool": "echo", "name": "greeting", "service_name": "slack", "number": "1"},
+        **{"tool": "echo", "name": "greeting", "service_name": "slack", "number": "1", "username": "nobody"},
     }
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))

@@ -36,8 +36,8 @@ _PEOPLE = ("organization_id", "user_id", "app_id", "grant_id")
 NO_SERVER = {"key_id", "request_id", "session_id", *_PEOPLE, "alert_id", "notification_id", "webhook_id", "document_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
-# Rows of one project or profile: which servers are in it decides who sees it.
-PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug"}.intersection(parameters(row)))
+# Rows of one project, profile or collection: which servers are in it decides who sees it.
+PLACES = tuple(row for row in CLOSED if {"project_uuid", "profile_uuid", "profile_slug", "collection_uuid"}.intersection(parameters(row)))
 
 # Rows of one webhook: who may use some servers does not get to what is told of more.
 HOOKS = tuple(row for row in CLOSED if "webhook_id" in parameters(row))
@@ -250,6 +250,9 @@ async def test_the_owner_gets_in(served: Served, people: People, row: Route) -> 
     ):  # they take a code or a token, and there is none to make up
         assert answer.status_code in (401, 404, 409)
         return
+    if row.scope == "write:profile":  # a key is nobody
+        assert (answer.status_code, answer.json()["error"]["details"]["reason"]) == (403, "person_required")
+        return
     assert answer.status_code not in (401, 403, 404, 405, 500), answer.text
 
 
@@ -277,6 +280,11 @@ async def test_what_is_the_operators_is_a_403_to_everybody_else_whether_it_exist
 def test_every_row_has_a_scope_and_is_walked() -> None:
     assert {row.scope for row in ROWS} <= SCOPES | {PUBLIC, "authenticated", "session", "operator"}
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
+        "GET /api/check-username",
+        "GET /api/users/{username}",
+        "GET /api/collections/public",
+        "GET /api/collections/public/{collection_uuid}",
+        "GET /api/collections/shared/{share_token}",
         "GET /health",
         "GET /ready",
         "GET /status",

@@ -104,6 +104,27 @@ BODIES: Mapping[str, Any] = {
     "PUT /api/profiles/{profile_uuid}/servers/{server_uuid}": {
         "tools": {"get_weather": {"name": "weather", "description": "The weather now"}}
     },
+    "POST /api/collections": {
+        "name": "Weather",
+        "description": "What a forecaster needs",
+        "serverUuids": ["{{server_uuid}}"],
+        "isPublic": True,
+    },
+    "PATCH /api/collections/{collection_uuid}": {"description": "What a forecaster needs, and no more"},
+    "POST /api/collections/import": {
+        "collection": {
+            "plughub": "collection",
+            "version": 1,
+            "name": "Notes",
+            "servers": [
+                {
+                    "name": "Notes",
+                    "type": "STREAMABLE_HTTP",
+                    "config": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer <its own token>"}},
+                }
+            ],
+        },
+    },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
     "POST /api/alerts": {"name": "Many errors", "metric": "error_rate", "threshold": 0.2, "window": 600},

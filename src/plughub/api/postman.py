@@ -25,6 +25,8 @@ VARIABLES = (
     "project_uuid",
     "profile_uuid",
     "profile_slug",
+    "collection_uuid",
+    "share_token",
     "key_id",
     "request_id",
     "organization_id",
@@ -39,7 +41,7 @@ VARIABLES = (
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack", "number": "1"}
 # What a query cannot do without.
-_ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}"}
+_ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}", "username": "ada"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
 _CHANGING = ("write:servers", "delete:servers")
 # Servers that a run makes beside the one it works with.
@@ -84,6 +86,9 @@ _KEPT = {
     "POST /api/projects": ('pm.collectionVariables.set("project_uuid", pm.response.json().uuid);',),
     "GET /api/profiles": ('pm.collectionVariables.set("profile_slug", pm.response.json().profiles[0].slug);',),
     "POST /api/profiles": ('pm.collectionVariables.set("profile_uuid", pm.response.json().uuid);',),
+    "POST /api/collections": ('pm.collectionVariables.set("collection_uuid", pm.response.json().uuid);',),
+    "POST /api/collections/{collection_uuid}/share": ('pm.collectionVariables.set("share_token", pm.response.json().share_token);',),
+    "POST /api/collections/import": (_MORE.format("...pm.response.json().imported.map(server => server.uuid)"),),
     "POST /api/auth/keys": ('pm.collectionVariables.set("key_id", pm.response.json().id);',),
     "POST /api/admin/organizations": ('pm.collectionVariables.set("organization_id", pm.response.json().id);',),
     "POST /v1/api-keys": ('pm.collectionVariables.set("key_id", pm.response.json().data.id);',),
@@ -96,6 +101,7 @@ def for_keys(row: Route) -> bool:
     if row.event_source or row.path in _OF_ALL:
         return False
     of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST") or row.tag == "Command line"
+    of_people = of_people or row.scope == "write:profile" or "{username}" in row.path
     return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))
 
 

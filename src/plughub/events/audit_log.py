@@ -1,8 +1,8 @@
 """Reading the audit of an organisation: newest first for people, in order for exports."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, or_, select
@@ -18,6 +18,9 @@ _CLOCKS_S = 60.0
 PAGE = 500
 # The documents say `server.delete` where the events say `server.deleted`.
 _ENDINGS = ("", "d", "ed")
+# What is named by the address of somebody's account.
+_INVITATION, _ACCEPTED = "invitation", "invitation.accepted"
+_OF_PEOPLE = frozenset({"user", "member", "session", _INVITATION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ async def list_audit(
     # A subquery with a limit: it is read in the order of the key and no further than needed, whatever the conditions outside.
     looked_at = select(audit).where(*of_it).order_by(audit.c.seq.desc()).limit(examined).subquery()
     query = select(looked_at).where(*_conditions(looked_at.c, wanted)).order_by(looked_at.c.seq.desc()).limit(limit + 1)
-    rows = [_row(row) for row in (await connection.execute(query)).mappings()]
+    found = [_row(row) for row in (await connection.execute(query)).mappings()]
+    rows = await _without_the_forgotten(connection, organization_id, found)
     if len(rows) > limit:
         return AuditPage(rows[:limit], rows[limit - 1].seq)
     last = select(looked_at.c.seq, looked_at.c.at).order_by(looked_at.c.seq).limit(1)
@@ -95,7 +99,8 @@ async def list_in_order(
     looked_at = query.subquery()
     last = (await connection.execute(select(looked_at.c.seq).order_by(looked_at.c.seq.desc()).limit(1))).scalar()
     found = select(looked_at).where(*_conditions(looked_at.c, wanted)).order_by(looked_at.c.seq)
-    return [_row(row) for row in (await connection.execute(found)).mappings()], last
+    rows = [_row(row) for row in (await connection.execute(found)).mappings()]
+    return await _without_the_forgotten(connection, organization_id, rows), last
 
 
 async def names_of_actors(connection: AsyncConnection, organization_id: str, rows: Sequence[AuditRow]) -> dict[str, str]:
@@ -108,6 +113,31 @@ async def names_of_actors(connection: AsyncConnection, organization_id: str, row
         query = select(person.c.id, person.c.name).where(person.c.id.in_(people))
         found |= {row.id: row.name for row in await connection.execute(query)}
     return found
+
+
+async def _without_the_forgotten(connection: AsyncConnection, organization_id: str, rows: Sequence[AuditRow]) -> list[AuditRow]:
+    """The rows, without the addresses and names of people who have removed their accounts. What is signed stays as it was written."""
+    emails = {row.object_name for row in rows if row.object_kind in _OF_PEOPLE and row.object_name}
+    if not emails:
+        return list(rows)
+    known = set((await connection.execute(select(person.c.email).where(person.c.email.in_(emails)))).scalars())
+    if known == emails:
+        return list(rows)
+    # An address that was invited is the organisation's to know, unless somebody has come by it and gone again.
+    invited = {row.object_id for row in rows if row.object_kind == _INVITATION and row.object_name not in known}
+    of_it = (audit.c.organization_id == organization_id, audit.c.object_id.in_(invited), audit.c.action == _ACCEPTED)
+    came = set((await connection.execute(select(audit.c.object_id).where(*of_it))).scalars()) if invited else set()
+    return [_unnamed(row) if _is_forgotten(row, known, came) else row for row in rows]
+
+
+def _is_forgotten(row: AuditRow, known: Container[str | None], came: Container[str | None]) -> bool:
+    if row.object_kind not in _OF_PEOPLE or row.object_name in known:
+        return False
+    return row.object_kind != _INVITATION or row.object_id in came
+
+
+def _unnamed(row: AuditRow) -> AuditRow:
+    return replace(row, object_name=None, changes={} if row.object_kind == "user" else row.changes)
 
 
 async def _first_after(connection: AsyncConnection, organization_id: str, at: float) -> int | None:

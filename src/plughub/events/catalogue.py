@@ -30,6 +30,12 @@ PROJECT_DELETED: Final = "project.deleted"
 PROFILE_CREATED: Final = "profile.created"
 PROFILE_UPDATED: Final = "profile.updated"
 PROFILE_DELETED: Final = "profile.deleted"
+COLLECTION_CREATED: Final = "collection.created"
+COLLECTION_UPDATED: Final = "collection.updated"
+COLLECTION_DELETED: Final = "collection.deleted"
+COLLECTION_SHARED: Final = "collection.shared"
+COLLECTION_UNSHARED: Final = "collection.unshared"
+COLLECTION_PUBLISHED: Final = "collection.published"
 USAGE_LIMIT_REACHED: Final = "usage.limit_reached"
 ALERT_CREATED: Final = "alert.created"
 ALERT_UPDATED: Final = "alert.updated"
@@ -169,6 +175,15 @@ class ProfileChanged(TypedDict):
     slug: str
     changed: NotRequired[list[str]]
     server_uuid: NotRequired[str]
+
+
+class CollectionChanged(TypedDict):
+    """`collection.created`, `.updated`, `.deleted`; `.shared` (there is a new link), `.unshared`; `.published` (everybody may see it)."""
+
+    collection_uuid: str
+    name: str
+    is_public: bool
+    changed: NotRequired[list[str]]
 
 
 class LimitReached(TypedDict):

@@ -48,7 +48,8 @@ _A_NOTIFICATION = {"notification_id": "0198c0de-0000-7000-8000-000000000009", "e
 _A_NOTIFICATION |= {"title": "Server 'weather' has failed", "message": "Connection refused"}
 _A_WEBHOOK = {"webhook_id": "0198c0de-0000-7000-8000-00000000000a", "url": "https://example.com/webhook"}
 _A_DOCUMENT = {"document_id": "0198c0de-0000-7000-8000-00000000000b", "title": "Refunds", "file_name": "refunds.md", "version": 1}
-_KEYS, _ADMIN, _USAGE = "read:keys", "admin", "read:usage"
+_A_COLLECTION = {"collection_uuid": "0198c0de-0000-7000-8000-00000000000c", "name": "Starters", "is_public": False}
+_KEYS, _ADMIN, _USAGE, _COLLECTIONS = "read:keys", "admin", "read:usage", "read:collections"
 
 _TYPES: Iterable[EventType] = (
     EventType(c.SERVER_CREATED, c.ServerChanged, "A server was registered", _A_SERVER),
@@ -92,6 +93,14 @@ _TYPES: Iterable[EventType] = (
     EventType(c.DOCUMENT_CREATED, c.DocumentChanged, "A document was made", _A_DOCUMENT, "read:documents"),
     EventType(c.DOCUMENT_UPDATED, c.DocumentChanged, "A document was changed", _A_DOCUMENT | {"changed": ["tags"]}, "read:documents"),
     EventType(c.DOCUMENT_DELETED, c.DocumentChanged, "A document was removed", _A_DOCUMENT, "read:documents"),
+    EventType(c.COLLECTION_CREATED, c.CollectionChanged, "A collection was made", _A_COLLECTION, _COLLECTIONS),
+    EventType(c.COLLECTION_UPDATED, c.CollectionChanged, "A collection was changed", _A_COLLECTION | {"changed": ["name"]}, _COLLECTIONS),
+    EventType(c.COLLECTION_SHARED, c.CollectionChanged, "There is a new link to a collection", _A_COLLECTION, _COLLECTIONS),
+    EventType(c.COLLECTION_UNSHARED, c.CollectionChanged, "The link to a collection is good no more", _A_COLLECTION, _COLLECTIONS),
+    EventType(
+        c.COLLECTION_PUBLISHED, c.CollectionChanged, "Everybody may see a collection", _A_COLLECTION | {"is_public": True}, _COLLECTIONS
+    ),
+    EventType(c.COLLECTION_DELETED, c.CollectionChanged, "A collection was removed", _A_COLLECTION, _COLLECTIONS),
     EventType(c.ALERT_FIRED, c.AlertChanged, "What an alert watches has crossed its threshold", _AN_ALERT, _USAGE),
     EventType(c.ALERT_RESOLVED, c.AlertChanged, "It is on the right side again, or watched no more", _AN_ALERT | {"value": 0.1}, _USAGE),
     EventType(c.NOTIFICATION_CREATED, c.NotificationCreated, "There is something to read", _A_NOTIFICATION, "read:notifications"),
@@ -113,9 +122,6 @@ COMING = frozenset(
         "server.uninstalled",
         "server.quarantined",
         "tool.changed",
-        "collection.created",
-        "collection.updated",
-        "collection.deleted",
     }
 )
 

@@ -364,6 +364,20 @@ class Accounts:
         await add_member(uow, made.id, person, "owner")
         return made
 
+    async def prove_again(self, uow: UnitOfWork, person: Person, code: str | None) -> Person:
+        """The person whose password was shown just now, locked, once the code of their second factor is good too, where there is one.
+
+        Raises LoginRefused, with the attempt still counted.
+        """
+        now_is = await self._locked(uow, person)
+        if now_is.password_hash != person.password_hash:
+            raise LoginRefused
+        if now_is.totp_confirmed_at is not None:
+            if code is None:
+                raise LoginRefused("A code of the authenticator is needed", reason="code_required", hint=_CODE_HINT)
+            await self._accept(uow, person, code)
+        return now_is
+
     async def _locked(self, uow: UnitOfWork, person: Person) -> Person:
         found = await lock_person(uow, person.id)
         if found is None:

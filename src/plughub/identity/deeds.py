@@ -15,6 +15,7 @@ from plughub.identity.service import get_operator_id
 
 USER_REGISTERED: Final = "user.registered"
 USER_VERIFIED: Final = "user.verified"
+PROFILE_CHANGED: Final = "user.profile_changed"
 PASSWORD_CHANGED: Final = "user.password_changed"
 PASSWORD_RESET: Final = "user.password_reset"
 TWO_FACTOR_BEGUN: Final = "user.two_factor_begun"

@@ -254,6 +254,18 @@ class ProfileNotFound(NotFound):
     message = "Profile not found"
 
 
+class CollectionNotFound(NotFound):
+    """No collection of that id for this caller, or none behind a link."""
+
+    message = "Collection not found"
+
+
+class UserNotFound(NotFound):
+    """Nobody who shows themselves under that name."""
+
+    message = "User not found"
+
+
 class KeyNotFound(NotFound):
     """No API key of that id for this caller."""
 

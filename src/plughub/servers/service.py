@@ -1,7 +1,7 @@
 """Rules of servers: who may register which, and what a change does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +73,11 @@ async def list_servers(connection: AsyncConnection, caller: Caller, sealer: Seal
 async def list_every_server(connection: AsyncConnection, caller: Caller, sealer: Sealer) -> list[Server]:
     """All the servers that the caller's grant includes, however many, oldest first."""
     return [_server(row, sealer) for row in (await store.list_servers(connection, caller.space_id, caller.servers, None, 0))[0]]
+
+
+async def list_servers_of(connection: AsyncConnection, space_id: str, server_ids: Collection[str], sealer: Sealer) -> list[Server]:
+    """Those of `server_ids` that the space has, oldest first: for whoever has judged already who may see them, and what of them."""
+    return [_server(row, sealer) for row in (await store.list_servers(connection, space_id, server_ids, None, 0))[0]]
 
 
 async def get_server(connection: AsyncConnection, caller: Caller, server_id: str, sealer: Sealer) -> Server:

@@ -1,0 +1,1 @@
+"""Collections: servers that are handed on together, without their secrets."""

@@ -1,0 +1,1 @@
+"""What people and organisations take along, and what goes with them when they leave."""
