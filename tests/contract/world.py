@@ -129,20 +129,26 @@ class World:
         if {"new_project", "new_profile", "new_slug", "new_collection"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {f"new_{name}": getattr(place, name) for name in ("project", "profile", "slug", "collection")}
-        for name, (path, body) in _MADE.items():
-            if name in names:
-                known[name] = (await self.served.call("POST", path, body)).json()["id"]
-        if {"public_collection", "link"} & names:
-            known |= await self._handed_on(known["server"])
+        known |= await self._told_and_shown(names, known["server"])
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
         known |= await self._of_oauth(names, key)
+        if "stream" in names:
+            known["stream"] = await self._stream()
+        return known
+
+    async def _told_and_shown(self, names: set[str], server: str) -> dict[str, str]:
+        """What one request makes, webhooks, and what is shown to everybody."""
+        known: dict[str, str] = {}
+        for name, (path, body) in _MADE.items():
+            if name in names:
+                known[name] = (await self.served.call("POST", path, body)).json()["id"]
         if {"new_webhook", "new_delivery"} & names:
             made = await hooked(self.served)
             known |= {"new_webhook": made["webhook"], "new_delivery": made["delivery"]}
-        if "stream" in names:
-            known["stream"] = await self._stream()
+        if {"public_collection", "link"} & names:
+            known |= await self._handed_on(server)
         return known
 
     async def _handed_on(self, server: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, text
 
-from plughub.db.tables import metadata
+from plughub.db.columns import metadata
 
 # What somebody says of themselves at this hub; a row only once they have. `username` is kept in lower case, `likeness` is the same for
 # names that look alike. Nothing of it is shown to others unless `is_public`.

@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import Deed
+from plughub.db.columns import metadata
 from plughub.db.engine import Database
 from plughub.db.jobs import add_job
-from plughub.db.tables import api_key, audit, audit_head, event, metadata, oauth_grant, organization, person_session, server, space
+from plughub.db.tables import api_key, audit, audit_head, event, oauth_grant, organization, person_session, server, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import (
     GRANT_REVOKED,

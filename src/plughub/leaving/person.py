@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import bindparam, delete, func, select, update
 
-from plughub.db.tables import audit, audit_head, event, invitation, membership, metadata, person, person_link, space
+from plughub.db.columns import metadata
+from plughub.db.tables import audit, audit_head, event, invitation, membership, person, person_link, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import MEMBER_ADDED, MEMBER_INVITED, MEMBER_REMOVED, MEMBER_UNINVITED, MEMBER_UPDATED
 from plughub.identity.deeds import home_of, user_deed
