@@ -203,6 +203,7 @@ async def serving(
             await empty(database)
             await database.aclose()
     fast = {"address_limit_per_minute": 1_000_000, "credential_attempts": 1_000_000, "stop_grace_s": 1, "event_flush_ms": 10}
+    fast["probe_interval_s"] = 0  # time stands still here: tests go round themselves
     settings = Settings(data_dir=data_dir, database_url=url, **{**fast, **given})
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     app = create_app(settings, secrets, clock)

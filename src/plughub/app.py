@@ -21,6 +21,7 @@ from plughub.api import (
     logs,
     mcp_servers,
     mcps,
+    notifications,
     oauth,
     oauth_apps,
     organizations,
@@ -62,12 +63,13 @@ from plughub.gateway.listening import Listening
 from plughub.gateway.metrics import HubState
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
+from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_notifications, prune_oauth, prune_people
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -75,6 +77,8 @@ from plughub.kit.clock import Clock, SystemClock
 from plughub.mcp import endpoint, sse_door
 from plughub.mcp.render import renderer as mcp_renderer
 from plughub.mcp.sessions import Sessions
+from plughub.notifications.notifier import Notifier
+from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
@@ -152,6 +156,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *organizations.ROUTES,
         *v1_organization.ROUTES,
         *logs.ROUTES,
+        *notifications.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
         *endpoint.routes(hub, sessions),
@@ -216,6 +221,10 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
     exchange = Exchange(directory, pool, writer, clock)
     catalog = Catalog(exchange, settings, clock, wiring)
     exchange.header_lines = catalog.header_lines
+    probes = Probes(exchange, pool, board, database, wiring)
+    letters = Letters(secrets.sealer, enabled=bool(settings.smtp_url))
+    notifier = Notifier(database, letters)
+    database.listeners.append(notifier.follow)
     return Hub(
         settings=settings,
         clock=clock,
@@ -237,7 +246,10 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         exchange=exchange,
         catalog=catalog,
         streams=OpenStreams(clock),
-        probes=Probes(exchange, pool, board, database),
+        probes=probes,
+        letters=letters,
+        notifier=notifier,
+        rounds=Rounds(probes, exchange, pool, database, settings.probe_interval_s),
         parking=ParkingLot(secrets.sealer, clock),
         profiles=ProfileDirectory(database, settings, trusted=follower.trusted),
         listening=Listening(exchange, pool),
@@ -260,14 +272,18 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.alarms.aclose)
     await hub.limits.start()
     stack.push_async_callback(hub.limits.aclose)
-    wiring.start()
+    await hub.notifier.start()
+    stack.push_async_callback(hub.notifier.aclose)
+    await wiring.start()
     stack.push_async_callback(wiring.aclose)
     await hub.pool.start()
     stack.push_async_callback(hub.pool.aclose)
+    hub.rounds.start()
+    stack.push_async_callback(hub.rounds.aclose)
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
-    pruned = (prune_events, prune_health, prune_people, prune_oauth)
+    pruned = (prune_events, prune_health, prune_people, prune_oauth, prune_notifications)
     handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)

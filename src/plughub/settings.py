@@ -74,6 +74,9 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(4 * MIB, ge=1024, description="Largest request body")
     call_timeout_s: float = Field(60, gt=0, le=300, description="How long a call waits for a server when the caller does not say")
     start_timeout_s: float = Field(30, gt=0, description="How long a server may take to start and shake hands")
+    probe_interval_s: float = Field(
+        60, ge=0, description="Servers over HTTP, and commands that run, are looked at so often, 15 at least; 0 = on request alone"
+    )
     idle_timeout_s: float = Field(600, gt=0, description="A STDIO child or an HTTP session unused for so long is ended")
     session_idle_s: float = Field(1800, gt=0, description="A session of an older MCP client without a request for so long is forgotten")
     max_sessions_per_key: int = Field(1000, ge=1, description="Sessions of older MCP clients per key; the longest unused one makes room")
@@ -92,6 +95,13 @@ class Settings(BaseModel):
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"
     )
     shutdown_grace_s: float = Field(10, ge=0, description="How long running calls may finish at a stop")
+
+    @field_validator("probe_interval_s")
+    @classmethod
+    def _is_seldom(cls, value: float) -> float:
+        if 0 < value < 15:
+            raise ValueError("a server is looked at every 15 s at most")
+        return value
 
     @field_validator("mail_from")
     @classmethod

@@ -56,6 +56,30 @@ async def test_ready_is_a_503_while_usage_records_cannot_be_written(lite: Served
     assert (await lite.call("GET", "/ready", key="")).status_code == 200
 
 
+@pytest.mark.requirement("http.public-status")
+async def test_status_is_for_everybody_and_says_only_whether_the_hub_works(served: Served) -> None:
+    well = {"api": "operational", "database": "operational", "records": "operational"}
+    found = await served.call("GET", "/status", key="")
+    parts = [{"name": name, "status": how} for name, how in well.items()]
+    assert (found.status_code, found.json()) == (200, {"status": "operational", "components": parts})
+    page = await served.call("GET", "/status", key="", headers={"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html") and "Plughub is operational" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert {answer.headers["cache-control"] for answer in (found, page)} == {"no-store"}
+
+
+@pytest.mark.requirement("http.public-status")
+async def test_status_is_degraded_without_a_database_and_says_not_why(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url="postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=2")
+    app = create_app(settings, Secrets(Peppers({1: bytes(32)}), Sealer({1: bytes(32)})))
+    transport = httpx2.ASGITransport(app=app.asgi)  # type: ignore[arg-type]
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+        found = await client.get("/status")
+        assert (found.status_code, found.json()["status"]) == (200, "degraded")
+        assert {"name": "database", "status": "down"} in found.json()["components"] and "nobody" not in found.text
+    await app.hub.database.aclose()
+
+
 @pytest.mark.requirement("http.metrics")
 async def test_metrics_are_for_loopback_and_for_the_operators_key(served: Served) -> None:
     await served.call("GET", "/api/servers")

@@ -53,6 +53,7 @@ _MISSING = {
     "browser": ("NOT_FOUND", "Session not found", "", ""),
     "app": ("NOT_FOUND", "App not found", "", ""),
     "grant": ("NOT_FOUND", "Grant not found", "", ""),
+    "notification": ("NOT_FOUND", "Notification not found", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

@@ -18,7 +18,22 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
+KINDS = (
+    "server",
+    "mcp",
+    "key",
+    "request",
+    "project",
+    "profile",
+    "slug",
+    "browser",
+    "organization",
+    "member",
+    "invitation",
+    "app",
+    "grant",
+    "notification",
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -118,6 +133,9 @@ class World:
         if {"new_project", "new_profile", "new_slug"} & names:
             place = await placed(self.served, replace(missing, server=known["server"]), "New")
             known |= {"new_project": place.project, "new_profile": place.profile, "new_slug": place.slug}
+        if "new_notification" in names:
+            sent = await self.served.call("POST", "/api/notifications", {"title": "New", "message": "Something is new"})
+            known["new_notification"] = sent.json()["id"]
         doors = {"session": "/mcp", "server_session": "/servers/{server}/mcp", "profile_session": "/mcp/{slug}"}
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)

@@ -62,12 +62,14 @@ async def test_rows_of_the_first_schema_keep_their_times(database: Database) -> 
             "INSERT INTO space VALUES ('s', 'o', 'live', 0, 'e')",
             "INSERT INTO project VALUES ('p', 'o', 's', 'P', '', true, 2)",
             "INSERT INTO profile VALUES ('f', 'p', 's', 'F', 'f', true, 3)",
+            "INSERT INTO server VALUES ('v', 's', 'f', 'v', 'V', '', 'STDIO', '', true, 1, 4, 4)",
         ):
             await uow.execute(text(statement))
     await migrate(database)
     async with database.read() as connection:
         assert (await connection.execute(text("SELECT created_at, updated_at FROM project"))).all() == [(2, 2)]
         assert (await connection.execute(text("SELECT created_at, updated_at, description FROM profile"))).all() == [(3, 3, "")]
+        assert (await connection.execute(text("SELECT server_id, state, failures FROM server_state"))).all() == [("v", None, 0)]
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.http_servers import Seen, error_reply
+from tests.fakes.http_servers import HttpServer, Seen, error_reply
 from tests.mcp.answers import error, one
 from tests.serving import FakeMcp, Json, RawCall, Served, text_result, upstream
 
@@ -129,3 +129,28 @@ async def test_to_older_servers_a_mark_means_nothing(lite: Served) -> None:
         for modern in (False, True):
             assert (await lite.rpc("tools/call", {"name": "bad"}, path=one(made), modern=modern)).status_code == 200
         assert len(behind.calls) == 2
+
+
+@pytest.mark.requirement("mcp.param-headers-sent")
+async def test_a_server_that_refuses_its_list_is_not_asked_for_it_at_every_call(lite: Served) -> None:
+    lists: list[Seen] = []
+    fake = FakeMcp(era="modern")
+
+    async def refusing(seen: Seen, writer: asyncio.StreamWriter) -> bytes | None:
+        if seen.method == "POST" and seen.json.get("method") == "tools/list":
+            lists.append(seen)
+            return error_reply(seen, -32000, "not for you")
+        return await fake(seen, writer)
+
+    async with HttpServer(refusing) as server:
+        made = await lite.register("Refusing", server.url)
+        assert (await lite.call("GET", f"/api/servers/{made['uuid']}/tools")).status_code == 502
+        asked = len(lists)
+        for _ in range(3):
+            answer = await lite.rpc("tools/call", {"name": "echo", "arguments": {}}, path=one(made), modern=True)
+            assert answer.status_code == 200, answer.text
+        assert len(lists) == asked
+        lite.clock.advance(61)
+        assert (await lite.rpc("tools/call", {"name": "echo", "arguments": {}}, path=one(made), modern=True)).status_code == 200
+        assert len(lists) == asked + 1
+        await lite.call("DELETE", f"/api/servers/{made['uuid']}")

@@ -15,7 +15,17 @@ from tests.simulation.upstreams import ASKS
 from tests.simulation.world import Call, World
 
 # What a hub runs while nobody asks it anything.
-OWN_TASKS = Counter({"JobLoop._run": 1, "Wiring._write_news": 1, "RefusalTrail._run": 1, "UsageAlarms._run": 1, "Lifespan._run": 1})
+OWN_TASKS = Counter(
+    {
+        "JobLoop._run": 1,
+        "Wiring._write_news": 1,
+        "RefusalTrail._run": 1,
+        "UsageAlarms._run": 1,
+        "Rounds._run": 1,
+        "Notifier._run": 1,
+        "Lifespan._run": 1,
+    }
+)
 _REST_S = 30.0
 
 
@@ -24,6 +34,8 @@ async def check_rest(world: World) -> None:
     hub = world.app.hub
     await world.loop.pass_time(_REST_S)  # lingering streams, idle connections, back-off
     await hub.writer.flush()
+    while hub.rounds._looks:
+        await world.loop.pass_time(1.0)
     check_leases(world)
     if len(hub.parking):  # their clients have not come back
         await world.loop.pass_time(KEPT_S * 1.5)
@@ -39,6 +51,7 @@ async def check_rest(world: World) -> None:
     await check_audit(world)
     with sqlite3.connect(hub.database.path) as connection:
         check_log(connection)
+        check_states(connection)
         check_acknowledged(connection, world.acknowledged)
         check_calls(connection, world.calls)
     connection.close()
@@ -92,6 +105,16 @@ def check_log(connection: sqlite3.Connection) -> None:
     require(keys.keys() == _told(connection, "key.created", "key_id"), "the keys are not those of which the log tells")
     revoked = {key for key, status in keys.items() if status == "revoked"}
     require(revoked == _told(connection, "key.revoked", "key_id"), "the revoked keys are not those of which the log tells")
+
+
+def check_states(connection: sqlite3.Connection) -> None:
+    """No state of a server is told twice in a row, unless it was changed in between."""
+    names = ("server.connected", "server.disconnected", "server.error", "server.updated")
+    query = f"SELECT server_id, name FROM event WHERE name IN ({', '.join('?' * len(names))}) ORDER BY change_no"
+    last: dict[str, str] = {}
+    for server_id, name in connection.execute(query, names):
+        require(name == "server.updated" or last.get(server_id) != name, f"{name} of {server_id} was told twice")
+        last[server_id] = name
 
 
 def _told(connection: sqlite3.Connection, name: str, column: str) -> set[tuple[str, str]]:
@@ -159,5 +182,6 @@ def check_files(files: dict[str, bytes], acknowledged: Iterable[tuple[str, str, 
     with sqlite3.connect(folder / "plughub.db") as connection:
         require(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), "the file is damaged")
         check_log(connection)
+        check_states(connection)
         check_acknowledged(connection, acknowledged)
     connection.close()

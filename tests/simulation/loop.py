@@ -331,5 +331,6 @@ def without_threads() -> Iterator[None]:
 def simulate(seed: int, main: Callable[[VirtualLoop], Any]) -> Any:
     """Run `main(loop)` on a loop of its own; its result."""
     loop = VirtualLoop(seed)
+    random.seed(seed)  # what the hub spreads in time, it spreads alike
     with without_threads(), asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(loop))

@@ -50,6 +50,7 @@ PATH_KINDS = {
     "invitation_id": "invitation",
     "app_id": "app",
     "grant_id": "grant",
+    "notification_id": "notification",
 }
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
@@ -75,8 +76,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
-    allows the app; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member allows
+    the app, and a notification; real or not."""
 
     server: str
     key: str
@@ -90,6 +91,7 @@ class Things:
     invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
     app: str = field(default_factory=lambda: public_id("client", new_id()))
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
+    notification: str = field(default_factory=lambda: public_id("notif", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -107,14 +109,15 @@ class Things:
 
 
 async def placed(served: Served, things: Things, name: str = "Place", key: str | None = None) -> Things:
-    """`things` with a project, a profile, an organisation and its people that are real, as its server and key are already; the server
-    is put in."""
+    """`things` with a project, a profile, a notification, an organisation and its people that are real, as its server and key are
+    already; the server is put in."""
     project = (await served.call("POST", "/api/projects", {"name": name}, key=key)).json()["uuid"]
     made = (await served.call("POST", "/api/profiles", {"name": name, "project_uuid": project}, key=key)).json()
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+    sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
+    return replace(things, project=project, profile=profile, slug=slug, notification=sent, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:

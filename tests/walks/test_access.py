@@ -32,7 +32,7 @@ from tests.walks.rows import (
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # What a list of servers says nothing of.
-NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id", "app_id", "grant_id"}
+NO_SERVER = {"key_id", "request_id", "session_id", "organization_id", "user_id", "app_id", "grant_id", "notification_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
 # Rows of one project or profile: which servers are in it decides who sees it.
@@ -266,6 +266,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
     assert {name(row) for row in ROWS if row.scope == PUBLIC} == {
         "GET /health",
         "GET /ready",
+        "GET /status",
         "GET /metrics",
         "GET /api/openapi.json",
         "POST /api/auth/login",

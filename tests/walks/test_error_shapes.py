@@ -36,7 +36,7 @@ LIMIT = 20_000
 DEFAULT = "default"
 # The tables without which no row that names a thing can answer.
 UNASKED = {"request_id", "organization_id", "app_id", "grant_id"}  # a foreign organisation is refused before anything is read
-HELD = ("organization", "server", "key_server", "api_key", "project", "profile", "profile_server", "membership")
+HELD = ("organization", "server", "key_server", "api_key", "project", "profile", "profile_server", "membership", "notification")
 
 
 @pytest.fixture(scope="module")

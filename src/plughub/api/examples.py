@@ -79,6 +79,8 @@ BODIES: Mapping[str, Any] = {
     "DELETE /v1/organization/members/{user_id}": {"keys": "revoke"},
     "POST /api/oauth/apps": {"name": "Portal", "redirect_uris": ["https://portal.example.com/callback"], "scopes": ["read:servers"]},
     "PATCH /api/oauth/apps/{app_id}": {"description": "The customers' portal"},
+    "POST /api/notifications": {"title": "Deployed", "message": "The new servers are in place", "severity": "SUCCESS"},
+    "PATCH /api/notifications/preferences": {"email": False},
     "POST /api/projects": {"name": "Support", "description": "What answers customers"},
     "PATCH /api/projects/{project_uuid}": {"description": "What answers customers and partners"},
     "POST /api/profiles": {"name": "Research", "description": "Reads and looks up, changes nothing"},

@@ -445,6 +445,20 @@ class HealthOut(Shape):
     version: str
 
 
+class StatusPart(Shape):
+    """A part of the hub."""
+
+    name: Literal["api", "database", "records"]
+    status: Literal["operational", "down"]
+
+
+class StatusOut(Shape):
+    """Whether the hub works: `degraded` when a part is down."""
+
+    status: Literal["operational", "degraded"]
+    components: list[StatusPart]
+
+
 class ReadyOut(Shape):
     """The hub serves: its database answers and its usage records reach the disk."""
 

@@ -29,6 +29,7 @@ VARIABLES = (
     "request_id",
     "organization_id",
     "app_id",
+    "notification_id",
 )
 # What stands in a path; other parameters are variables of their own name.
 _VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day"}
@@ -42,6 +43,8 @@ _MORE = 'pm.collectionVariables.set("more_server_uuids", [pm.collectionVariables
 _LATER = 100
 # The older transport: what those are told who read no stream.
 _UNHEARD = {"/sse": 400, "/servers/{uuid}/sse": 400, "/sse/messages": 404}
+# It would change what the run has not made.
+_OF_ALL = ("/api/notifications/read-all",)
 # What later requests need of an answer, as lines of a test script.
 _KEPT = {
     "POST /api/servers/import": (_MORE.format("...pm.response.json().imported.map(server => server.uuid)"),),
@@ -52,6 +55,7 @@ _KEPT = {
         'pm.collectionVariables.set("more_server_uuids", more.join(" "));',
         'if (next) { pm.collectionVariables.set("new_server_uuid", next); pm.execution.setNextRequest(pm.info.requestName); }',
     ),
+    "POST /api/notifications": ('pm.collectionVariables.set("notification_id", pm.response.json().id);',),
     "POST /api/oauth/apps": ('pm.collectionVariables.set("app_id", pm.response.json().id);',),
     "GET /api/logs": ('pm.collectionVariables.set("request_id", pm.response.json().logs[0].request_id);',),
     "GET /api/servers": (
@@ -73,6 +77,8 @@ _KEPT = {
 
 def for_keys(row: Route) -> bool:
     """Whether a run with a key asks for the row: what people do is for browsers, and an organisation is not made by the run."""
+    if row.path in _OF_ALL:
+        return False
     of_people = row.scope == SIGNED_IN or (row.scope == PUBLIC and row.method == "POST") or row.tag == "Command line"
     return not of_people and (row.method == "GET" or not row.tag.startswith("Organization"))
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
+import msgspec
 from fastapi import Request, Response
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -11,16 +12,23 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from plughub import __version__
 from plughub.api.framework import BaseUrlDep, CallerDep, HubDep, door_request
-from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata
+from plughub.api.models import HealthOut, RateLimitOut, ReadyOut, ResourceMetadata, StatusOut
 from plughub.api.reply import reply
 from plughub.cluster.limits import Left
 from plughub.door.routes import AUTHENTICATED, PUBLIC, Route
+from plughub.gateway.hub import Hub
 from plughub.kit.caller import Tier
 from plughub.kit.errors import Forbidden, Unavailable
 from plughub.oauth.resources import MCP_SCOPE
 
 # Behind a proxy of the same host every client would look like loopback.
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>Status: {overall}</title><h1>Plughub is {overall}</h1><ul>{rows}</ul></html>"
+)
+_NO_SCRIPTS = {"content-security-policy": "default-src 'none'; frame-ancestors 'none'"}
 
 
 async def health() -> Response:
@@ -30,16 +38,38 @@ async def health() -> Response:
 
 async def ready(hub: HubDep) -> Response:
     """The database answers and usage records reach the disk; else 503."""
-    try:
-        async with hub.database.read() as connection:
-            await connection.execute(text("SELECT 1"))
-    except (SQLAlchemyError, OSError) as error:
-        raise Unavailable("The database does not answer") from error
+    await _ask_database(hub)
     if hub.writer.failing:
         raise Unavailable("Usage records cannot be written", headers={"retry-after": "5"})
     if hub.writer.full:
         raise Unavailable("Usage records are waiting for the disk")
     return reply({"status": "ready"})
+
+
+async def status(request: Request, hub: HubDep) -> Response:
+    """For anybody: does the hub work? Of no organisation, and no more than that. Browsers get it as a page."""
+    database = True
+    try:
+        await _ask_database(hub)
+    except Unavailable:
+        database = False
+    parts = {"api": True, "database": database, "records": not (hub.writer.failing or hub.writer.full)}
+    told = {name: "operational" if well else "down" for name, well in parts.items()}
+    overall = "operational" if all(parts.values()) else "degraded"
+    headers = {"vary": "Accept", "cache-control": "no-store"}
+    if "text/html" not in request.headers.get("accept", ""):
+        body = {"status": overall, "components": [{"name": name, "status": how} for name, how in told.items()]}
+        return Response(msgspec.json.encode(body), media_type="application/json", headers=headers)
+    rows = "".join(f"<li>{name}: {how}</li>" for name, how in told.items())
+    return Response(_PAGE.format(overall=overall, rows=rows), media_type="text/html", headers={**headers, **_NO_SCRIPTS})
+
+
+async def _ask_database(hub: Hub) -> None:
+    try:
+        async with hub.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable("The database does not answer") from error
 
 
 async def metrics(request: Request, hub: HubDep) -> Response:
@@ -125,6 +155,7 @@ def _well_known(path: str, handler: Callable[..., Awaitable[Response]], what: st
 ROUTES = [
     Route("GET", "/health", PUBLIC, health, "Is the process alive", "System", cost=0, output=HealthOut),
     Route("GET", "/ready", PUBLIC, ready, "Can the hub serve", "System", cost=0, output=ReadyOut),
+    Route("GET", "/status", PUBLIC, status, "Does the hub work", "System", cost=0, output=StatusOut, other_kinds=("text/html",)),
     Route("GET", "/metrics", PUBLIC, metrics, "Prometheus metrics", "System", cost=0, output=str, output_kind="text/plain"),
     Route("GET", "/api/rate-limit", AUTHENTICATED, rate_limit, "What is left of the limits", "System", cost=0, output=RateLimitOut),
     Route("GET", "/api/openapi.json", PUBLIC, openapi, "This description", "System", output=dict),

@@ -43,6 +43,10 @@ GRANT_REVOKED: Final = "grant.revoked"
 APP_CREATED: Final = "app.created"
 APP_UPDATED: Final = "app.updated"
 APP_DELETED: Final = "app.deleted"
+NOTIFICATION_CREATED: Final = "notification.created"
+# Not for the public stream: a count of unread ones that somebody shows has changed.
+NOTIFICATION_READ: Final = "notification.read"
+NOTIFICATION_DELETED: Final = "notification.deleted"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -84,11 +88,15 @@ class ServerChanged(TypedDict):
 
 
 class ServerStatus(TypedDict):
-    """`server.connected`, `.disconnected`, `.error`."""
+    """`server.connected` (it can be used), `.disconnected` (it has gone by itself), `.error` (a start or a look has failed).
+
+    `previous`: what the one of these before it said, unless the server was changed since.
+    """
 
     server_uuid: str
     slug: str
     error: NotRequired[str]
+    previous: NotRequired[Literal["connected", "disconnected", "error"]]
 
 
 class EarlierSecrets(TypedDict):
@@ -196,6 +204,25 @@ class AppChanged(TypedDict):
     client_id: str
     name: str
     changed: NotRequired[list[str]]
+
+
+class NotificationCreated(TypedDict):
+    """`notification.created`. `event` is what it tells of, or `custom`. One for one person alone names them, and not what it says."""
+
+    notification_id: str
+    event: str
+    severity: Literal["INFO", "SUCCESS", "WARNING", "ALERT"]
+    title: NotRequired[str]
+    message: NotRequired[str]
+    server_uuid: NotRequired[str]
+    user_id: NotRequired[str]
+
+
+class NotificationMarked(TypedDict):
+    """`notification.read`, `.deleted`: one, or so many at once."""
+
+    notification_id: NotRequired[str]
+    count: NotRequired[int]
 
 
 class ToolCalled(TypedDict):

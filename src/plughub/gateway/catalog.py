@@ -103,6 +103,8 @@ class Catalog:
             self._tools.forget(target.server_id)
         held = self._tools.known(target)
         if held is None:
+            if self._tools.refused(target):
+                return ()
             try:
                 async with asyncio.timeout(timeout_s):
                     held = await self.tools(caller, target)

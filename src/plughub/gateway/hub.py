@@ -14,6 +14,7 @@ from plughub.gateway.exchange import Exchange
 from plughub.gateway.listening import Listening
 from plughub.gateway.parked import ParkingLot
 from plughub.gateway.probes import Probes
+from plughub.gateway.rounds import Rounds
 from plughub.gateway.streams import OpenStreams
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts
@@ -22,6 +23,8 @@ from plughub.keys.service import Peppers
 from plughub.keys.uses import KeyUses
 from plughub.kit.clock import Clock
 from plughub.kit.crypto import Sealer
+from plughub.notifications.notifier import Notifier
+from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
@@ -58,6 +61,9 @@ class Hub:
     catalog: Catalog
     streams: OpenStreams
     probes: Probes
+    rounds: Rounds
+    letters: Letters
+    notifier: Notifier
     parking: ParkingLot
     profiles: ProfileDirectory
     listening: Listening

@@ -14,7 +14,7 @@ import msgspec
 from plughub.gateway.exchange import Call, Exchange
 from plughub.kit.caller import Caller
 from plughub.kit.clock import Clock
-from plughub.kit.errors import InvalidArguments, ServerDisabled, UpstreamError
+from plughub.kit.errors import InvalidArguments, ServerDisabled, UpstreamError, UpstreamUnreachable
 from plughub.protocol.envelope import object_of
 from plughub.protocol.facts import Facts
 from plughub.protocol.param_headers import InvalidMark, Param, may_be_marked, read_marks
@@ -105,11 +105,13 @@ class Lists:
         self._lists: dict[str, Listing] = {}
         self._running: dict[tuple[str, int], asyncio.Task[Listing]] = {}
         self._outdated: set[tuple[str, int]] = set()  # of what is running
+        self._refused: dict[str, tuple[int, float]] = {}  # revision and until when it is not asked again by calls
         self._noted: dict[str, Mapping[str, str]] = {}  # what was unusable the last time, so that it is said once
 
     def forget(self, server_id: str) -> None:
         """The list no longer holds: the server changed, reconnected or said so."""
         self._lists.pop(server_id, None)
+        self._refused.pop(server_id, None)
         # What is being fetched may have been read before the change.
         self._outdated.update(key for key in self._running if key[0] == server_id)
 
@@ -117,6 +119,11 @@ class Lists:
         """The list if it has been fetched for this configuration, fresh or not."""
         held = self._lists.get(target.server_id)
         return held if held is not None and held.revision == target.revision else None
+
+    def refused(self, target: Target) -> bool:
+        """Whether the server has refused its list a moment ago: a call that could do with the list goes without."""
+        revision, until = self._refused.get(target.server_id, (-1, 0.0))
+        return revision == target.revision and until > self._clock.monotonic()
 
     def latest(self, server_id: str) -> Listing | None:
         """The list that was fetched last, whatever has become of the server."""
@@ -150,7 +157,13 @@ class Lists:
         announced = self._kind.capability in _page.decode(upstream.facts.capabilities)
         began = self._clock.monotonic()
         # Servers without the capability have none; tools are asked for all the same, since servers were seen that forget to say so.
-        items, ttl_s = await self._read(caller, target, announced) if announced or self._kind is TOOLS else ([], _KEEP_S)
+        try:
+            items, ttl_s = await self._read(caller, target, announced) if announced or self._kind is TOOLS else ([], _KEEP_S)
+        except UpstreamUnreachable:
+            raise
+        except UpstreamError:
+            self._keep(self._refused, target.server_id, (target.revision, self._clock.monotonic() + _KEEP_S))
+            raise
         held = self._listing(target, upstream, items, began, began + ttl_s)
         if self._kind is TOOLS:
             self._reports.count_tools(target, len(held.items))

@@ -17,7 +17,7 @@ from plughub.identity.people import find_person
 from plughub.kit.crypto import Sealer
 
 JOB = "letter"
-LetterKind = Literal["register", "verify", "reset", "invitation", "known", "changed"]
+LetterKind = Literal["register", "verify", "reset", "invitation", "known", "changed", "notification"]
 # Where the links lead: pages of the hub.
 PATHS: Mapping[str, str] = {
     "register": "/verify",
@@ -27,6 +27,8 @@ PATHS: Mapping[str, str] = {
     "setup": "/setup",
 }
 _AAD = "job:letter"
+# What a letter may repeat of what somebody else has written, and how much of it.
+_GIVEN = {"organization": 100, "inviter": 100, "title": 200, "message": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ async def prepare(database: Database, sealer: Sealer, payload: Mapping[str, Any]
 def compose(kind: LetterKind, email: str, url: str, data: Mapping[str, Any]) -> Mail:
     """The words of a letter."""
     subject, lines = _WORDS[kind]
-    # Names come from people: nothing of them reaches a header, and no line of theirs the text.
-    names = {name: " ".join(str(value).split())[:100] for name, value in data.items() if name in ("organization", "inviter")}
-    text = lines.format(url=url, **{"organization": "", "inviter": "", **names})
+    # Names and words come from people: nothing of them reaches a header, and no line of theirs the text.
+    names = {name: " ".join(str(data.get(name, "")).split())[:most] for name, most in _GIVEN.items()}
+    text = lines.format(url=url, **names)
     return Mail(email, subject, text + "\n\nIf you did not expect this mail, you can ignore it.\n")
 
 
@@ -76,6 +78,10 @@ _WORDS: Mapping[LetterKind, tuple[str, str]] = {
     "reset": ("Set a new password", "Open this link to set a new password. It is good for one hour.\n\n{url}"),
     "invitation": ("You are invited to an organisation", "{inviter} invites you to {organization}. The link is good for 7 days.\n\n{url}"),
     "known": ("You have an account already", "Somebody tried to register with this address, which has an account: log in here.\n\n{url}"),
+    "notification": (
+        "A notification of Plughub",
+        "{title}\n\n{message}\n\nMore at {url}. Whoever is logged in switches these mails off with PATCH /api/notifications/preferences.",
+    ),
     "changed": (
         "Your login was changed",
         "The password or the second factor of your account was changed. If it was not you, set a new one.\n\n{url}",

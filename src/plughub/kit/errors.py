@@ -23,6 +23,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- KeyNotFound    404
      |   +- AppNotFound, GrantNotFound, DeviceNotFound 404
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
+     |   +- NotificationNotFound 404
      |   +- ToolNotFound   404
      |   +- MethodNotFound 404   JSON-RPC method
      +- CodeExpired        410
@@ -252,6 +253,12 @@ class KeyNotFound(NotFound):
     """No API key of that id for this caller."""
 
     message = "API key not found"
+
+
+class NotificationNotFound(NotFound):
+    """No notification of that id for this caller."""
+
+    message = "Notification not found"
 
 
 class OrganizationNotFound(NotFound):

@@ -21,6 +21,7 @@ from plughub.servers import store
 from plughub.servers.audited import audited
 from plughub.servers.config import TIMES, dialled, merge, require_secrets_anew, slugify, unmasked
 from plughub.servers.schemas import Server, ServerCreate, checked, checked_config, snake_case
+from plughub.servers.states import begin_anew, hold
 
 _LOOKED_AT = 10  # one damaged row must not look like a lost ring
 
@@ -101,6 +102,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     config = checked_config(body.type, body.config)
     require_secrets_anew(before.config, config, patch.get("config", {}))
     config = unmasked(config, before.config)
+    await hold(uow, server_id)
     if body.profile_uuid != before.profile_id:
         # One after the other with who removes profiles: it may be this one.
         await store.lock_space(uow, caller.space_id)
@@ -122,6 +124,8 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     if "config" in changed:
         values["sealed_config"] = _seal(sealer, server_id, config)
     await store.update_server(uow, server_id, values)
+    if dialled_anew or "enabled" in changed:
+        await begin_anew(uow, server_id)
     _emit(uow, SERVER_UPDATED, after, changed if dialled_anew else _without_config(changed, before.config, after.config))
     uow.audit(_deed(SERVER_UPDATED, before, after))
     return after

@@ -1,4 +1,4 @@
-"""How servers are just now. Memory only: after a start everything is disconnected until it is asked."""
+"""How servers are just now. Memory only: after a start everything is disconnected until it is asked; how many tools it had is recalled."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -30,8 +30,12 @@ class StatusBoard:
 
     def __init__(self, clock: Clock, max_entries: int) -> None:
         self._clock = clock
-        self._max_entries = max_entries
+        self.max_entries = max_entries
         self._states: OrderedDict[str, ServerState] = OrderedDict()
+
+    def now(self) -> float:
+        """The time that reports carry: epoch seconds."""
+        return self._clock.time()
 
     def get(self, server_id: str) -> ServerState:
         """The state; that of a server not yet used is `disconnected`."""
@@ -61,5 +65,5 @@ class StatusBoard:
     def _set(self, server_id: str, state: ServerState) -> None:
         self._states[server_id] = state
         self._states.move_to_end(server_id)
-        if len(self._states) > self._max_entries:
+        if len(self._states) > self.max_entries:
             self._states.popitem(last=False)

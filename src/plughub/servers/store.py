@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.tables import organization, profile, project, server, space
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.db.watch_tables import server_state
 
 
 async def lock_space(uow: UnitOfWork, space_id: str) -> None:
@@ -27,8 +28,9 @@ async def list_names(connection: AsyncConnection, space_id: str) -> set[str]:
 
 
 async def insert_server(uow: UnitOfWork, values: Mapping[str, Any]) -> None:
-    """One row."""
+    """One row, and one of how it is."""
     await uow.execute(insert(server).values(**values))
+    await uow.execute(insert(server_state).values(server_id=values["id"], failures=0))
 
 
 async def update_server(uow: UnitOfWork, server_id: str, values: Mapping[str, Any]) -> None:

@@ -79,6 +79,12 @@ class Pool:
             supervisor.retime(target)
         return await supervisor.get(timeout_s)
 
+    def look(self, target: Target) -> None:
+        """The next request to the server is a look of the hub's own: no use that keeps its connection from its rest."""
+        supervisor = self._supervisors.get(target.server_id)
+        if supervisor is not None:
+            supervisor.look()
+
     def lent(self, target: Target, peer: Peer, timeout_s: float) -> AbstractAsyncContextManager[Upstream]:
         """A connection of a handshake server that knows of this client and works for it alone, for the time of the block.
 
@@ -88,6 +94,10 @@ class Pool:
         if supervisor is None:
             raise UpstreamUnreachable(ENDED, executed="no")
         return supervisor.lending.lent(peer, timeout_s)
+
+    def connected(self) -> list[str]:
+        """The ids of the servers with a live connection."""
+        return [server_id for server_id, supervisor in self._supervisors.items() if supervisor.live is not None]
 
     def want(self, server_id: str, wanted: Wanted) -> None:
         """What is to be heard of the server from here on, whenever it is connected; `NOTHING` ends it."""

@@ -221,6 +221,10 @@ class Supervisor:
         """Forget the failures: the next `get` starts at once."""
         self._backoff.succeeded()
 
+    def look(self) -> None:
+        """The next request is the hub's own, and no use."""
+        self._used_mark += 1
+
     def idle_s(self) -> float:
         """Seconds since something was last asked, as far as it was looked at; the pool looks now and then."""
         live = self.live

@@ -1,0 +1,1 @@
+"""Notifications: what of the log somebody should know, kept until it is read or old."""
