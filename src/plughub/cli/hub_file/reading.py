@@ -47,8 +47,9 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise self.wrong(mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}") from error
-        except yaml.YAMLError as error:
-            raise Failure(ExitCode.USAGE, f"{self.name} is not YAML: {error}") from error
+        except yaml.reader.ReaderError as error:
+            line = data.decode("utf-8-sig").count("\n", 0, error.position) + 1
+            raise self.wrong(line, f"the character {error.character!r} is not allowed") from error
 
     def _judged(self, events: Iterator[Any]) -> Iterator[Any]:
         """The events, without those that mean nothing here. Raises Failure at what is refused."""
