@@ -137,6 +137,8 @@ def test_a_plan_is_readable_and_tells_no_secret() -> None:
     assert planned(text, A="canary") == [f"~ server memory: {told}"]
     assert planned(SERVER + "    env: {A: '${A}', B: b}\n", A="canary") == ["= server memory: the hub compares env.A, env.B"]
     assert planned(SERVER) == ["= server memory"], "what a file does not say of a thing stays"
+    moved = "version: 1\nprofiles:\n  new: {}\n" + SERVER.removeprefix("version: 1\n") + "    profile: new\n"
+    assert planned(moved) == ["+ profile new", '~ server memory: profile "default" -> "new"']
     assert planned("version: 1\nservers:\n  memory: {type: SSE, url: 'https://x?token=${A}'}\n", A="canary") == [
         '~ server memory: type "STDIO" -> "SSE"'
     ]
@@ -164,6 +166,7 @@ def test_only_what_is_asked_for_is_removed_and_never_the_key_that_asks() -> None
         ("version: 1\nprojects:\n  New: {profile: default}\n", 3, "a profile 'default' is there already"),
         ("version: 1\nprojects:\n  Default: {profile: other}\n", 3, "is 'default', and that stays"),
         ("version: 1\nwebhooks:\n  https://x: {events: [a]}\n", 3, "this hub has no webhooks"),
+        ("version: 1\ncollections:\n  c: {}\n", 3, "this hub has no collections"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(text: str, line: int, words: str) -> None:
@@ -173,6 +176,17 @@ def test_what_cannot_be_is_refused_before_anything_is_done(text: str, line: int,
     twice = state(keys={"own": state().keys["own"] * 2})
     with pytest.raises(Failure, match="2 keys are called 'own'"):
         planned("version: 1\nkeys:\n  own: {}\n", twice)
+
+
+@pytest.mark.requirement("cli.apply")
+def test_a_collection_is_told_in_names() -> None:
+    now = {"uuid": "c1", "name": "c", "description": "", "profileUuid": "p1", "serverUuids": ["u1"], "isPublic": False}
+    text = "version: 1\ncollections:\n  c: {profile: default, servers: [memory], public: %s}\n  d: {servers: [memory]}\n"
+    has = state(collections={"c": [now]})
+    assert planned(text % "false", has) == ["= collection c", "+ collection d"]
+    assert planned(text % "true", has) == ["~ collection c: public false -> true", "+ collection d"]
+    new = SERVER.replace("memory", "other") + "collections:\n  c: {servers: [other, memory]}\n"
+    assert planned(new, has)[1] == '~ collection c: servers ["memory"] -> ["other", "memory"]'
 
 
 def test_the_same_in_other_words_is_no_difference() -> None:

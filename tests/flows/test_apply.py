@@ -130,6 +130,22 @@ def test_webhooks_are_made_changed_and_removed(hub: RunningHub) -> None:
     assert hub.api("GET", "/api/webhooks").json()["total"] == 0
 
 
+@pytest.mark.requirement("cli.apply")
+@pytest.mark.skipif("POST /api/collections" not in ROWS, reason="needs POST /api/collections")
+def test_collections_are_made_changed_and_removed(hub: RunningHub) -> None:
+    text = "version: 1\ncollections:\n  Weather: {description: d, servers: [weather-server], profile: default}\n"
+    assert run(hub, "apply", "-", stdin=text).stdout.startswith("+ collection Weather\n")
+    assert run(hub, "apply", "-", stdin=text).stdout.endswith("as the file says\n")
+    told = run(hub, "apply", "-", stdin=text.replace("description: d", "public: true")).stdout
+    assert "~ collection Weather: public false -> true" in told
+    exported = run(hub, "export", "--as", "hub").stdout
+    assert (
+        "collections:\n  Weather:\n    description: d\n    profile: default\n    servers:\n    - weather-server\n    public: true\n"
+        in exported
+    )
+    assert run(hub, "apply", "-", "--prune", "--yes", stdin="version: 1\ncollections: {}\n").stdout.endswith("1 changed\n")
+
+
 @pytest.mark.requirement("cli.apply-prune", "cli.apply-keys-once")
 def test_what_would_be_removed_is_asked_for_and_keys_go_into_files(hub: RunningHub, tmp_path: Path) -> None:
     text = "version: 1\nkeys:\n  of the agent: {scopes: [read:servers]}\n"

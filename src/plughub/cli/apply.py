@@ -63,7 +63,7 @@ def export_hub(session: Session) -> str:
     from plughub.cli.hub_file.state import read_state, written
 
     state = read_state(session, SECTIONS)
-    for kind, named in (("projects", state.projects), ("keys", state.keys)):
+    for kind, named in (("projects", state.projects), ("keys", state.keys), ("collections", state.collections or {})):
         for name in [name for name, found in named.items() if len(found) > 1]:
             session.screen.note(f"{len(named.pop(name))} {kind} are called {name}: a file cannot tell them apart, so they are left out")
     document = written(state, session.ask("GET", "/api/servers/export"))

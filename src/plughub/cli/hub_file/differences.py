@@ -1,14 +1,17 @@
 """Where a hub is not as a file has it: in words, and as the change to send. Pure functions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Any
 
 from plughub.servers.config import MASK, masked_url
 
+Patch = dict[str, Any]
 _SHOWN = 60
+# What the API calls otherwise than the file.
+_WORDS = {"project_uuid": "project", "profile_uuid": "profile", "profileUuid": "profile", "serverUuids": "servers", "isPublic": "public"}
 _OPEN = ("command", "args", "call_timeout_ms", "start_timeout_ms")
 
 
@@ -22,18 +25,21 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def plain(now: Mapping[str, Any], wanted: Mapping[str, Any], empty: Any = None) -> tuple[list[str], dict[str, Any]]:
-    """Members that differ: in words, and as a patch."""
-    differing = {name: value for name, value in wanted.items() if not same(name, now.get(name, empty), value)}
-    return [told(name, now.get(name, empty), value) for name, value in differing.items()], differing
+def plain(
+    now: Mapping[str, Any], wanted: Mapping[str, Any], name_of: Callable[[Any], Any] = lambda value: value
+) -> tuple[list[str], Patch]:
+    """Members that differ: in words, and as a patch. `name_of`: what a value is called in the file, where it is an id."""
+    differing = {name: value for name, value in wanted.items() if not same(name, now.get(name), value)}
+    words = [told(_WORDS.get(name, name), name_of(now.get(name)), name_of(value)) for name, value in differing.items()]
+    return words, differing
 
 
 def same(name: str, one: Any, other: Any) -> bool:
     """Whether two values of a member mean the same."""
     if name == "expires_at" and isinstance(one, str) and isinstance(other, str):
         return bool(_time(one) == _time(other))
-    if name in ("scopes", "events", "servers") and isinstance(one, list) and isinstance(other, list):
-        return sorted(one) == sorted(other)
+    if name in ("scopes", "events", "servers", "serverUuids") and isinstance(one, list) and isinstance(other, list):
+        return sorted(map(repr, one)) == sorted(map(repr, other))
     if name == "allowed_ips" and one is not None and other is not None:
         return sorted(map(_network, one)) == sorted(map(_network, other))
     return bool(one == other)

@@ -15,7 +15,7 @@ from plughub.cli.exits import ExitCode, Failure
 from plughub.cli.hub_file.reading import Document, Node
 
 VERSION = 1
-SECTIONS = ("projects", "profiles", "servers", "keys", "webhooks")
+SECTIONS = ("projects", "profiles", "servers", "collections", "keys", "webhooks")
 TYPES = ("STDIO", "SSE", "STREAMABLE_HTTP")
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -253,6 +253,7 @@ FIELDS: dict[str, dict[str, Kind]] = {
         "call_timeout_ms": Form.number,
         "start_timeout_ms": Form.number,
     },
+    "collections": {"description": Form.text, "profile": Form.text, "servers": Form.texts, "public": Form.flag},
     "keys": {
         "description": Form.text,
         "kind": _words("public", "secret"),

@@ -38,8 +38,11 @@ class Planner:
         for slug, entry in self._file.entries("profiles").items():
             if "servers" in entry:
                 self._members(slug, entry["servers"])
-        for name, entry in self._file.entries("keys").items():
-            self._key(name, entry)
+        for section, things, work in (("collections", self._state.collections, self._collection), ("keys", self._state.keys, self._key)):
+            for name, entry in self._file.entries(section).items():
+                if things is None:
+                    raise self._wrong(section, name, f"this hub has no {section}")
+                work(name, entry)
         self._webhooks()
         if prune:
             self._prune()
@@ -92,8 +95,7 @@ class Planner:
             operations = [made, *self._renamed(wanted, slug, "/api/servers/", made)]
             self._step("create", "server", slug, operations, [f"{entry['type']} {entry.get('command') or ''}".strip()])
             return
-        changes, patch = differences.plain(now, wanted)
-        changes = [self._in_words(one) for one in changes]
+        changes, patch = differences.plain(now, wanted, self._name_of)
         if now["type"] != entry["type"]:
             changes.append(differences.told("type", now["type"], entry["type"]))
             patch |= {"type": entry["type"], "config": config}
@@ -133,6 +135,20 @@ class Planner:
             )
         if changes:
             self._step("change", "servers of profile", slug, operations, changes)
+
+    def _collection(self, name: str, entry: Json) -> None:
+        now = self._only(self._state.collections or {}, "collections", name)
+        wanted: Json = {"description": entry["description"]} if "description" in entry else {}
+        if "public" in entry:
+            wanted["isPublic"] = entry["public"]
+        if "profile" in entry:
+            wanted["profileUuid"] = self._id(self._profiles, entry["profile"], "collections", name, "profile")
+        if "servers" in entry:
+            wanted["serverUuids"] = [self._id(self._servers, slug, "collections", name, "servers") for slug in entry["servers"]]
+        if now is None:
+            self._step("create", "collection", name, [self._operation("POST", ("/api/collections",), {"name": name, **wanted})])
+        else:
+            self._change("collection", name, now, wanted, "/api/collections/")
 
     def _key(self, name: str, entry: Json) -> None:
         now = self._only(self._state.keys, "keys", name)
@@ -176,6 +192,7 @@ class Planner:
         for section, kind, path, query, things in (
             ("keys", "key", "/api/auth/keys/", "", self._unnamed_keys()),
             ("webhooks", "webhook", "/api/webhooks/", "", self._unnamed_hooks()),
+            ("collections", "collection", "/api/collections/", "", _pairs(self._state.collections or {})),
             ("servers", "server", "/api/servers/", "", list(self._state.servers.items())),
             ("profiles", "profile", "/api/profiles/", "?servers=move", _removable(self._state.profiles.items())),
             ("projects", "project", "/api/projects/", "?servers=move", _removable(_pairs(self._state.projects))),
@@ -198,9 +215,9 @@ class Planner:
         return self._own_key.startswith(key["prefix"]) and self._own_key.endswith(key["last4"])
 
     def _change(self, kind: str, name: str, now: Json, wanted: Json, path: str, id_: Id | None = None) -> None:
-        changes, patch = differences.plain(now, wanted)
+        changes, patch = differences.plain(now, wanted, self._name_of)
         operations = [self._operation("PATCH", (path, id_ or now["uuid"]), patch)] if patch else []
-        self._step("change" if changes else "leave", kind, name, operations, [self._in_words(one) for one in changes])
+        self._step("change" if changes else "leave", kind, name, operations, changes)
 
     def _renamed(self, wanted: Json, slug: str, path: str, made: Operation) -> list[Operation]:
         """What was made under its slug gets its name."""
@@ -226,13 +243,15 @@ class Planner:
             raise self._wrong(section, entry, f"{section}.{entry}: {member} '{name[:100]}' is neither in the file nor in the hub")
         return ids[name]
 
-    def _in_words(self, change: str) -> str:
+    def _name_of(self, value: Any) -> Any:
         """Ids are nothing to a reader."""
-        for names in (self._projects, self._profiles):
+        if isinstance(value, list):
+            return [self._name_of(one) for one in value]
+        for names in (self._projects, self._profiles, self._servers):
             for name, id_ in names.items():
-                if isinstance(id_, str):
-                    change = change.replace(id_, name)
-        return change.replace("_uuid ", " ")
+                if id_ == value:
+                    return name
+        return value
 
     def _wrong(self, section: str, name: str, text: str) -> Failure:
         return self._document.wrong(self._file.lines.get((section, name), 1), text)

@@ -26,6 +26,7 @@ class State:
     servers: dict[str, Json] = field(default_factory=dict)
     keys: dict[str, list[Json]] = field(default_factory=dict)
     webhooks: list[Json] | None = None
+    collections: dict[str, list[Json]] | None = None
 
     def slug_of(self, server_uuid: str) -> str | None:
         """The slug of a server."""
@@ -40,8 +41,10 @@ def read_state(session: Session, sections: Iterable[str]) -> State:
     state.servers = {one["slug"]: one for one in every_server(session)}
     if "keys" in sections:
         state.keys = _by_name(key for key in _all(session, "/api/auth/keys", "keys") if key["status"] not in ("revoked", "expired"))
-    if "webhooks" in sections:
-        state.webhooks = _if_there(session, "/api/webhooks", "webhooks")
+    if "webhooks" in sections and (hooks := _if_there(session, "/api/webhooks", "webhooks")) is not None:
+        state.webhooks = [hook for hook in hooks if hook["format"] == "webhook"]
+    if "collections" in sections and (found := _if_there(session, "/api/collections", "collections")) is not None:
+        state.collections = _by_name(found)
     return state
 
 
@@ -56,7 +59,7 @@ def _all(session: Session, path: str, noun: str) -> list[Json]:
 
 def _if_there(session: Session, path: str, noun: str) -> list[Json] | None:
     try:
-        return [hook for hook in _all(session, path, noun) if hook.get("format", "webhook") == "webhook"]
+        return _all(session, path, noun)
     except Failure as failure:
         if failure.code == ExitCode.NOT_FOUND:
             return None
@@ -86,6 +89,8 @@ def written(state: State, client_file: Mapping[str, Any]) -> Json:
         "servers": {slug: _server(one, client_file["mcpServers"][slug], profile_names) for slug, one in state.servers.items()},
         "keys": {name: _key(one, state) for name, found in state.keys.items() for one in found},
     }
+    if state.collections:
+        document["collections"] = {name: _collection(one, state) for name, found in state.collections.items() for one in found}
     if state.webhooks:
         document["webhooks"] = _hooks(state.webhooks)
     return document
@@ -139,6 +144,13 @@ def _key(one: Json, state: State) -> Json:
     servers = one["servers"]
     slugs = "all" if servers == "*" else [slug for uuid in servers if (slug := state.slug_of(uuid)) is not None]
     return {**{name: _as_text(value) for name, value in found.items()}, "servers": slugs}
+
+
+def _collection(one: Json, state: State) -> Json:
+    profile = next((slug for slug, profile in state.profiles.items() if profile["uuid"] == one["profileUuid"]), None)
+    slugs = [slug for uuid in one["serverUuids"] if (slug := state.slug_of(uuid)) is not None]
+    of_profile = {"profile": profile} if profile is not None else {}
+    return {**_described(one), **of_profile, "servers": slugs, **({"public": True} if one["isPublic"] else {})}
 
 
 def _hooks(hooks: Iterable[Json]) -> Json:
