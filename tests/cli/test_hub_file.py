@@ -155,6 +155,12 @@ def test_only_what_is_asked_for_is_removed_and_never_the_key_that_asks() -> None
     assert planned("version: 1\nkeys: {}\n", state(keys=keys), prune=True) == ["- key other"]
 
 
+@pytest.mark.requirement("cli.apply-prune", "cli.apply-refuses-with-lines")
+def test_what_the_file_names_is_not_removed() -> None:
+    with pytest.raises(Failure, match=r"^hub\.yaml:4: 'memory' would be removed, and keys\.k names it$"):
+        planned("version: 1\nservers: {}\nkeys:\n  k: {servers: [memory]}\n", prune=True)
+
+
 @pytest.mark.requirement("cli.apply-refuses-with-lines")
 @pytest.mark.parametrize(
     ("text", "line", "words"),
@@ -208,6 +214,12 @@ def test_a_profiles_words_about_tools_are_all_in_the_file() -> None:
     assert patch == {"add": None, "echo": {"name": None, "description": "d"}}
     assert [change.split()[1] for change in changes] == ["add", "echo"]
     assert differences.tools(now, {"add": {"enabled": False}, "echo": {"name": "say"}})[0] == []
+
+
+def test_a_server_at_home_is_in_its_profile_without_being_added() -> None:
+    text = "version: 1\nprofiles:\n  p: {servers: {new: %s, memory: {}}}\nservers:\n  new: {type: SSE, url: 'https://x', profile: p}\n"
+    assert planned(text % "{}")[2:] == ["~ servers of profile p: server memory added"]
+    assert planned(text % "{enabled: false}")[2:] == ["~ servers of profile p: server new enabled true -> false; server memory added"]
 
 
 def test_nothing_of_a_file_becomes_a_reference_of_a_batch() -> None:

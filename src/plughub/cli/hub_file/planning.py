@@ -28,6 +28,8 @@ class Planner:
         self._servers: dict[str, Id] = {slug: one["uuid"] for slug, one in state.servers.items()}
         # Default profiles that come with a new project, as they will be.
         self._coming: dict[str, Json] = {}
+        # Who in the file names a thing by its id.
+        self._namers: dict[Id, tuple[str, str]] = {}
         self.steps: list[Step] = []
 
     def plan(self, *, prune: bool) -> list[Step]:
@@ -118,10 +120,11 @@ class Planner:
             before = now.get(name)
             told, patch = differences.tools(before["tools"] if before else {}, said.get("tools", {}))
             enabled = said.get("enabled", True)
-            if before is None:
+            at_home = self._file.entries("servers").get(name, {}).get("profile") == slug
+            if before is None and not at_home:
                 told = [f"server {name} added", *told]
-            elif before["enabled"] != enabled:
-                told.append(differences.told(f"server {name} enabled", before["enabled"], enabled))
+            elif (before or {"enabled": True})["enabled"] != enabled:
+                told.append(differences.told(f"server {name} enabled", not enabled, enabled))
             if told:
                 changes += told
                 operations.append(self._operation("PUT", (*path, server), {"enabled": enabled, "tools": patch}))
@@ -201,6 +204,8 @@ class Planner:
                 continue
             for name, thing in things:
                 if name not in self._file.entries(section):
+                    if (namer := self._namers.get(thing.get("uuid", ""))) is not None:
+                        raise self._wrong(*namer, f"'{name}' would be removed, and {'.'.join(namer)} names it")
                     operation = self._operation("DELETE", (path, thing.get("uuid") or thing["id"], query))
                     self._step("remove", kind, name, [operation])
 
@@ -241,6 +246,7 @@ class Planner:
     def _id(self, ids: Mapping[str, Id], name: str, section: str, entry: str, member: str) -> Id:
         if name not in ids:
             raise self._wrong(section, entry, f"{section}.{entry}: {member} '{name[:100]}' is neither in the file nor in the hub")
+        self._namers.setdefault(ids[name], (section, entry))
         return ids[name]
 
     def _name_of(self, value: Any) -> Any:
