@@ -1,6 +1,8 @@
 """A hub as a file, against hubs that run: exported, applied, changed, applied to another one."""
 
 import json
+import os
+import pty
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -55,6 +57,21 @@ def run(hub: RunningHub, *words: str, code: int = 0, stdin: str | None = None, e
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr and "canary" not in done.stdout + done.stderr
     return done
+
+
+def asked(hub: RunningHub, file: Path, answer: bytes, code: int = 0) -> str:
+    """What a terminal shows of `--prune` when that is the answer."""
+    ours, theirs = pty.openpty()
+    os.write(ours, answer)
+    given = environment({"PLUGHUB_URL": hub.url, "PLUGHUB_KEY": hub.key})
+    pipe = subprocess.PIPE
+    done = subprocess.run(
+        [PLUGHUB, "apply", str(file), "--prune"], stdin=theirs, stdout=pipe, stderr=pipe, text=True, timeout=30, env=given, check=False
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.mark.requirement("cli.apply", "cli.apply-secrets-by-reference")
@@ -162,7 +179,11 @@ def test_what_would_be_removed_is_asked_for_and_keys_go_into_files(hub: RunningH
     assert run(hub, "apply", "-", stdin=nothing).stdout.endswith("Nothing to do: the hub is as the file says\n")
     refused = run(hub, "apply", "-", "--prune", stdin=nothing, code=2)
     assert {"- key of the agent", "- server weather-server"} <= set(refused.stdout.splitlines()) and "--yes" in refused.stderr
-    run(hub, "apply", "-", "--prune", "--yes", stdin=nothing)
+    file = tmp_path / "nothing.yaml"
+    file.write_text(nothing)
+    assert "Remove what begins with -?" in asked(hub, file, b"n\n", code=2)
+    assert hub.api("GET", "/api/servers").json()["total"] > 0
+    assert "changed\n" in asked(hub, file, b"y\n")
     assert run(hub, "apply", "-", "--prune", stdin=nothing).stdout.endswith("as the file says\n")
     assert hub.api("GET", "/api/servers").json()["total"] == 0
     assert hub.api("GET", "/api/servers", key=kept.read_text().strip()).status_code == 410
