@@ -11,26 +11,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from plughub.app import create_app
-from plughub.data_dir import Secrets
-from plughub.keys.service import Peppers
-from plughub.kit.crypto import Sealer
-from plughub.settings import Settings
-from tests.docs.snippets import DOCS
+from tests.docs.samples import ROWS, SNIPPETS, filled
 from tests.flows.packages import Packages
 from tests.flows.running_hub import RunningHub
 
-SNIPPETS = DOCS / "snippets"
 # A sample that looks every 30 s looks a hundred times as often here.
 FASTER = "const later = globalThis.setInterval; globalThis.setInterval = (run, ms) => later(run, ms / 100);\n"
-SUBSCRIBES = any(row.path == "/api/events" for row in create_app(Settings(), Secrets(Peppers({1: bytes(32)}), Sealer({1: bytes(32)}))).rows)
-
-
-def filled(text: str, values: dict[str, str]) -> str:
-    """The sample with the hub's own address, key and ids in the place of the documents'."""
-    for printed, name in json.loads((SNIPPETS / "placeholders.json").read_text()).items():
-        text = text.replace(printed, values[name])
-    return text
+SUBSCRIBES = "GET /api/events" in ROWS
 
 
 class Running:
@@ -55,7 +42,7 @@ def running(name: str, values: dict[str, str], packages: Packages, tmp_path: Pat
     """The sample of that name with its rest, as one program in Node.js; ended when the block ends."""
     program = tmp_path / f"{name}.mjs"
     parts = [(SNIPPETS / f"{name}{part}.js").read_text() for part in ("", ".rest")]
-    program.write_text(FASTER + filled("\n".join(parts), values))
+    program.write_text(FASTER + filled("\n".join(parts), values.__getitem__))
     command = [packages.node, "--no-warnings", "--experimental-eventsource", str(program)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, env=dict(os.environ)) as process:
         try:

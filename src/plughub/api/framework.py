@@ -195,9 +195,8 @@ def invalid_from(problems: Sequence[Any]) -> Invalid:
     # The branches of a union complain one by one about the same field.
     errors = list({problem["field"]: problem for problem in map(_problem, reversed(problems[:_LOOKED_AT]))}.values())[::-1]
     first = errors[0]
-    return Invalid(
-        first["field"], first["message"], first["value"], errors=[{"field": e["field"], "message": e["message"]} for e in errors]
-    )
+    named = [{"field": e["field"], "message": e["message"]} for e in errors]
+    return Invalid(first["field"], first["message"], first["value"], errors=named, v1_text=first.get("v1_text"))
 
 
 def _problem(problem: Any) -> dict[str, Any]:
@@ -211,6 +210,11 @@ def _problem(problem: Any) -> dict[str, Any]:
     if problem["type"] == "extra_forbidden":
         return {"field": field, "message": f"The '{field}' field is not known", "value": echo(field, problem.get("input"))}
     text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        # The documents write the same as "Must be one of: viewer, member, admin".
+        choices = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        told = {"field": field, "message": f"The '{field}' field is invalid: {text}", "value": echo(field, problem.get("input"))}
+        return {**told, "v1_text": f"Must be one of: {choices}"}
     return {"field": field, "message": f"The '{field}' field is invalid: {text}", "value": echo(field, problem.get("input"))}
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
@@ -23,18 +23,21 @@ from plughub.api.models import (
     SuccessPage,
     V1Key,
     V1KeyCreated,
+    V1KeyDetail,
 )
 from plughub.api.reply import Offset, PageLimit, PageNumber, PerPage, public_or_404, reply, success
 from plughub.door.routes import PUBLIC, Route
+from plughub.events.key_figures import list_recent_calls
 from plughub.keys import service
 from plughub.keys.notices import rotation_due
+from plughub.keys.of_people import email_of_maker
 from plughub.keys.rotation import end_leaked
 from plughub.keys.rotation import rotate_key as rotate
 from plughub.keys.schemas import Description, Key, KeyCreate, KeyRotate, KeyUpdate, Leak, LeakReport, Name, Previous, ServerIds
 from plughub.keys.service import StatusFilter
 from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
-from plughub.kit.errors import KeyNotFound
+from plughub.kit.errors import InvalidPermissions, KeyNotFound
 from plughub.kit.ids import public_id
 from plughub.usage.flags import Flag, list_flags
 from plughub.usage.reading import KeyRequests, count_requests
@@ -54,6 +57,17 @@ class Permissions(BaseModel):
     mcps: Literal["*"] | ServerIds
 
 
+def _well_formed(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """The documents have an error of its own for permissions."""
+    try:
+        return check(given)
+    except ValidationError as error:
+        raise InvalidPermissions from error
+
+
+GivenPermissions = Annotated[Permissions | None, WrapValidator(_well_formed)]
+
+
 class V1KeyCreate(BaseModel):
     """The body of `POST /v1/api-keys`."""
 
@@ -62,7 +76,7 @@ class V1KeyCreate(BaseModel):
     name: Name
     description: Description | None = None
     expires_at: str | None = None
-    permissions: Permissions | None = None
+    permissions: GivenPermissions = None
 
 
 class V1KeyUpdate(BaseModel):
@@ -73,7 +87,7 @@ class V1KeyUpdate(BaseModel):
     name: Name | None = None
     description: Description | None = None
     expires_at: str | None = None
-    permissions: Permissions | None = None
+    permissions: GivenPermissions = None
     status: Literal["active", "suspended"] | None = None
 
 
@@ -154,8 +168,10 @@ async def v1_create_key(caller: CallerDep, uow: UowDep, hub: HubDep, body: V1Key
 
 
 async def v1_get_key(caller: CallerDep, connection: ReadDep, hub: HubDep, key_id: str) -> Response:
-    """One key, in any state."""
-    return success(await _v1_counted(connection, caller, await service.get_key(connection, caller, _id(key_id)), hub.clock.time()))
+    """One key, in any state, with who made it and its newest calls."""
+    key = await service.get_key(connection, caller, _id(key_id))
+    counted = await _v1_counted(connection, caller, key, hub.clock.time())
+    return success({**counted, **await _v1_more(connection, caller, key)})
 
 
 async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str, body: V1KeyUpdate) -> Response:
@@ -167,8 +183,9 @@ async def v1_update_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str
     return success(await _v1_counted(uow.connection, caller, key, hub.clock.time()))
 
 
-async def v1_revoke_key(caller: CallerDep, uow: UowDep, key_id: str) -> Response:
-    """Revoke for good."""
+async def v1_revoke_key(caller: CallerDep, uow: UowDep, hub: HubDep, key_id: str) -> Response:
+    """Revoke for good. A key does not revoke itself while it is the only one that works."""
+    await service.require_another(uow.connection, caller, _id(key_id), hub.clock.time())
     return success(_revoked(await service.revoke_key(uow, caller, _id(key_id))))
 
 
@@ -252,6 +269,21 @@ def v1_shown(key: Key, now: float, asked: KeyRequests = _NOTHING) -> dict[str, A
     }
 
 
+async def _v1_more(connection: AsyncConnection, caller: Caller, key: Key) -> dict[str, Any]:
+    email = await email_of_maker(connection, key)
+    maker = None if key.created_by is None else {"id": public_id("key" if email is None else "user", key.created_by), "email": email}
+    recent = [
+        {
+            "timestamp": rfc3339(call.at),
+            "mcp_id": None if call.server_id is None else public_id("mcp", call.server_id),
+            "tool": call.tool,
+            "status": "error" if call.is_error else "success",
+        }
+        for call in await list_recent_calls(connection, caller, key.id)
+    ]
+    return {"created_by": maker, "recent_activity": recent}
+
+
 def _status(key: Key, now: float) -> str:
     expired = key.status != "revoked" and key.expires_at is not None and key.expires_at <= now
     return "expired" if expired else key.status
@@ -292,7 +324,7 @@ ROUTES = [
         status=201,
         output=Success[V1KeyCreated],
     ),
-    _row("GET", _V1 + "/{key_id}", "read:keys", v1_get_key, "Get a key", "API keys (v1)", "v1", output=Success[V1Key]),
+    _row("GET", _V1 + "/{key_id}", "read:keys", v1_get_key, "Get a key", "API keys (v1)", "v1", output=Success[V1KeyDetail]),
     _row("PATCH", _V1 + "/{key_id}", "write:keys", v1_update_key, "Change a key", "API keys (v1)", "v1", output=Success[V1Key]),
     _row("DELETE", _V1 + "/{key_id}", "write:keys", v1_revoke_key, "Revoke a key", "API keys (v1)", "v1", output=Success[KeyRevoked]),
 ]

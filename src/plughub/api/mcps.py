@@ -1,17 +1,20 @@
 """The same servers in the PlexMCP dialect: "MCPs", reached over HTTP or run as commands."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api.framework import CallerDep, HubDep, ReadDep, UowDep
 from plughub.api.models import Invoke, Invoked, McpDeleted, McpDetail, McpOut, Success, SuccessPage
 from plughub.api.reply import PageNumber, PerPage, public_or_404, success
 from plughub.api.tools import ToolDoor
 from plughub.door.routes import Route
+from plughub.events.server_figures import Called, ServerFigures, count_calls, read_figures
 from plughub.gateway.hub import Hub
 from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
@@ -22,6 +25,7 @@ from plughub.servers.config import masked_url
 from plughub.servers.schemas import Server, ServerCreate, checked
 
 MISSING = "MCP not found"
+_NEVER = Called()
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Filled = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Status = Literal["active", "inactive"]
@@ -66,10 +70,11 @@ async def list_mcps(
     """The servers that the key may use, in pages."""
     if status == "all" and health is None:
         found = await service.list_servers(connection, caller, hub.sealer, limit=per_page, offset=(page - 1) * per_page)
-        return success([shown(hub, server) for server in found.items], page=page, per_page=per_page, total=found.total)
-    everything = await _all(connection, caller, hub)
-    kept = [mcp for mcp in everything if status in ("all", mcp["status"]) and health in (None, mcp["health"])]
-    return success(kept[(page - 1) * per_page : page * per_page], page=page, per_page=per_page, total=len(kept))
+        return success(await _counted(connection, hub, found.items), page=page, per_page=per_page, total=found.total)
+    everything = (await service.list_servers(connection, caller, hub.sealer, limit=1000, offset=0)).items
+    kept = [s for s in everything if status in ("all", _status(s)) and health in (None, _health(hub, s))]
+    wanted = kept[(page - 1) * per_page : page * per_page]
+    return success(await _counted(connection, hub, wanted), page=page, per_page=per_page, total=len(kept))
 
 
 async def create_mcp(caller: CallerDep, uow: UowDep, hub: HubDep, body: McpCreate) -> Response:
@@ -85,9 +90,16 @@ async def create_mcp(caller: CallerDep, uow: UowDep, hub: HubDep, body: McpCreat
 
 
 async def get_mcp(caller: CallerDep, connection: ReadDep, hub: HubDep, mcp_id: str) -> Response:
-    """One server with its tools; `tools` is null when the server does not tell them."""
+    """One server with its figures and its tools; `tools` is null when the server does not tell them."""
     server = await service.get_server(connection, caller, _id(mcp_id), hub.sealer)
-    return success({**shown(hub, server), "tools": await _tools(hub, caller, server)})
+    figures = await read_figures(connection, server.id, hub.clock.time())
+    calls, checked_at = sum(day.calls for day in figures.days), hub.board.get(server.id).checked_at
+    more = {
+        "health_checked_at": rfc3339(checked_at) if checked_at is not None else None,
+        "stats": _stats(figures, calls),
+        "tools": await _tools(hub, caller, server),
+    }
+    return success({**shown(hub, server, Called(calls, figures.last_at)), **more})
 
 
 async def update_mcp(caller: CallerDep, uow: UowDep, hub: HubDep, mcp_id: str, body: McpUpdate) -> Response:
@@ -102,7 +114,7 @@ async def update_mcp(caller: CallerDep, uow: UowDep, hub: HubDep, mcp_id: str, b
         server = await service.update_server(uow, caller, _id(mcp_id), patch, hub.sealer)
     except Invalid as error:
         raise _in_v1_words(error) from error
-    return success(shown(hub, server))
+    return success((await _counted(uow.connection, hub, [server]))[0])
 
 
 async def delete_mcp(caller: CallerDep, uow: UowDep, mcp_id: str) -> Response:
@@ -112,26 +124,46 @@ async def delete_mcp(caller: CallerDep, uow: UowDep, mcp_id: str) -> Response:
     return success({"deleted": True, "mcp_id": public_id("mcp", server_id)})
 
 
-def shown(hub: Hub, server: Server) -> dict[str, Any]:
+def shown(hub: Hub, server: Server, called: Called = _NEVER) -> dict[str, Any]:
     """The server in the documents' words; a STDIO server has no `endpoint_url`."""
-    state = hub.board.get(server.id)
-    health = {"connected": "healthy", "error": "unhealthy"}.get(state.status, "unknown") if server.enabled else "unknown"
     url = server.config.get("url")
     return {
         "id": public_id("mcp", server.id),
         "name": server.name,
         "endpoint_url": masked_url(url) if url else None,
         "description": server.description,
-        "status": "active" if server.enabled else "inactive",
-        "health": health,
+        "status": _status(server),
+        "health": _health(hub, server),
         "created_at": rfc3339(server.created_at),
         "updated_at": rfc3339(server.updated_at),
+        "last_active": rfc3339(called.last_at) if called.last_at is not None else None,
+        "request_count": called.calls,
     }
 
 
-async def _all(connection: ReadDep, caller: Caller, hub: Hub) -> list[dict[str, Any]]:
-    found = await service.list_servers(connection, caller, hub.sealer, limit=1000, offset=0)
-    return [shown(hub, server) for server in found.items]
+async def _counted(connection: AsyncConnection, hub: Hub, servers: Sequence[Server]) -> list[dict[str, Any]]:
+    """The servers with how often they were called."""
+    called = await count_calls(connection, [server.id for server in servers], hub.clock.time())
+    return [shown(hub, server, called.get(server.id, _NEVER)) for server in servers]
+
+
+def _status(server: Server) -> str:
+    return "active" if server.enabled else "inactive"
+
+
+def _health(hub: Hub, server: Server) -> str:
+    state = hub.board.get(server.id)
+    return {"connected": "healthy", "error": "unhealthy"}.get(state.status, "unknown") if server.enabled else "unknown"
+
+
+def _stats(figures: ServerFigures, calls: int) -> dict[str, Any]:
+    times = figures.durations_us
+    return {
+        "total_requests": calls,
+        "requests_today": figures.days[-1].calls,
+        "error_rate": round(sum(day.errors for day in figures.days) / calls, 4) if calls else 0.0,
+        "avg_latency_ms": round(sum(times) / len(times) / 1000, 3) if times else None,
+    }
 
 
 async def _tools(hub: Hub, caller: Caller, server: Server) -> list[dict[str, Any]] | None:

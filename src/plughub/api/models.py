@@ -370,6 +370,17 @@ class McpOut(Shape):
     health: Literal["healthy", "unhealthy", "unknown"]
     created_at: str
     updated_at: str
+    last_active: str | None
+    request_count: int
+
+
+class McpStats(Shape):
+    """Calls of the last 30 days, as in `GET /api/servers/{uuid}/stats`; the mean time is that of the newest 10,000 answered ones."""
+
+    total_requests: int
+    requests_today: int
+    error_rate: float
+    avg_latency_ms: float | None
 
 
 class McpTool(Shape):
@@ -383,6 +394,8 @@ class McpTool(Shape):
 class McpDetail(McpOut):
     """A server with its tools; `tools` is null while they cannot be had, never an empty list in place of an error."""
 
+    health_checked_at: str | None
+    stats: McpStats
     tools: list[McpTool] | None
 
 
@@ -421,6 +434,29 @@ class V1Key(Shape):
     expires_at: str | None
     permissions: V1Permissions
     usage: V1KeyRequests
+
+
+class V1Maker(Shape):
+    """Who made a key: somebody with an address, or another key, which has none."""
+
+    id: str
+    email: str | None
+
+
+class V1Activity(Shape):
+    """A call of a key."""
+
+    timestamp: str
+    mcp_id: str | None
+    tool: str | None
+    status: Literal["success", "error"]
+
+
+class V1KeyDetail(V1Key):
+    """A key with who made it, and its newest calls."""
+
+    created_by: V1Maker | None
+    recent_activity: list[V1Activity]
 
 
 class V1KeyCreated(V1Key):

@@ -6,7 +6,17 @@ import msgspec
 
 from plughub.door.dispatch import Rendered
 from plughub.door.request import JSON, Request
-from plughub.kit.errors import Forbidden, HubError, Invalid, TokenRefused, Unauthorized
+from plughub.kit.errors import (
+    Forbidden,
+    HubError,
+    Invalid,
+    Malformed,
+    TokenRefused,
+    Unauthorized,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from plughub.oauth.errors import OAuthError
 
 _CHALLENGE = b'Bearer realm="plughub"'
@@ -26,15 +36,27 @@ def render_v1(error: HubError, request: Request) -> Rendered:
     details = _details(error)
     if isinstance(error, Invalid):
         details |= {item["field"]: item["message"] for item in error.errors}
+        if error.v1_text is not None:
+            details[error.errors[0]["field"]] = error.v1_text
         for name in ("field", "value", "errors"):
             details.pop(name, None)
     details["request_id"] = request.id
-    message = (
-        error.text if error.v1_message is None or (error.custom and not isinstance(error, Invalid | Unauthorized)) else error.v1_message
-    )
+    message = _v1_message(error, details)
     code = error.v1_code or error.code.lower()
     body = {"success": False, "error": {"code": code, "message": message, "details": details}}
     return Rendered(error.v1_status or error.status, msgspec.json.encode(body), _headers(error))
+
+
+def _v1_message(error: HubError, details: dict[str, Any]) -> str:
+    """The documents' text where they have one for this error; what the hub says beyond it becomes `details.reason`."""
+    if isinstance(error, UpstreamUnreachable):
+        details.setdefault("reason", error.reason)
+        return error.message if error.executed == "no" else error.text
+    if error.custom and not isinstance(error, Invalid | Unauthorized | Malformed | UpstreamError | UpstreamTimeout):
+        return error.text
+    if error.custom and not isinstance(error, Invalid | Unauthorized):
+        details.setdefault("reason", error.text)
+    return error.v1_message or error.message
 
 
 def render_oauth(error: HubError, request: Request) -> Rendered:

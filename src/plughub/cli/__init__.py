@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from plughub import __version__
-from plughub.cli import audit, clients, connect, events, explain, files, keys, local, servers, tools
+from plughub.cli import apply, audit, clients, connect, events, explain, files, keys, local, servers, tools
 from plughub.cli.session import Given, JsonOption, KeyFileOption, KeyOption, UrlOption, hub_command
 
 app = typer.Typer(name="plughub", no_args_is_help=True, help="The self-hosted hub for MCP servers.", pretty_exceptions_enable=False)
@@ -40,6 +40,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(audit.app, name="audit")
 app.command("import")(hub_command(files.import_file))
 app.command("export")(hub_command(files.export))
+app.command("apply")(hub_command(apply.apply))
 app.command("connect")(hub_command(connect.connect))
 app.command("client-config")(hub_command(clients.client_config))
 app.command("events")(hub_command(events.events))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from plughub.cli.apply import export_hub
 from plughub.cli.exits import ExitCode, Failure
 from plughub.cli.servers import pairs
 from plughub.cli.session import Session
@@ -46,14 +47,20 @@ def import_file(
 def export(
     session: Session,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of stdout.")] = None,
+    form: Annotated[
+        Literal["client", "hub"], typer.Option("--as", help="client: the servers as an mcp.json; hub: the hub for apply.")
+    ] = "client",
 ) -> None:
-    """Print the servers as an mcp.json; every secret is a placeholder ${NAME}."""
-    document = session.ask("GET", "/api/servers/export")
+    """Print the servers as an mcp.json, or the hub as a file for `apply`; every secret is a placeholder ${NAME}."""
+    if form == "hub":
+        text = export_hub(session)
+    else:
+        text = json.dumps(session.ask("GET", "/api/servers/export"), indent=2, ensure_ascii=False) + "\n"
     if output is None:
-        session.screen.json(document)
+        sys.stdout.write(text)
         return
     try:
-        output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        output.write_text(text)
     except OSError as error:
         raise Failure(ExitCode.USAGE, f"{output} cannot be written: {error.strerror}") from error
 

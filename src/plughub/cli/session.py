@@ -112,10 +112,11 @@ class Session:
             raise Failure(ExitCode.NOT_ALLOWED, "The API key holds a character that no key has")
         return key
 
-    def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
-        """One request; the decoded answer, None when it is empty."""
+    def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None, *, raw: str | None = None) -> Any:
+        """One request; the decoded answer, None when it is empty. `raw`: a body that is JSON already."""
+        given: dict[str, Any] = {"json": body} if raw is None else {"content": raw, "headers": {"Content-Type": "application/json"}}
         with self._reaching():
-            answer = self.client.request(method, path, json=body, params=query)
+            answer = self.client.request(method, path, params=query, **given)
         return _value(answer.status_code, answer.content)
 
     def stream(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Iterator[Event]:

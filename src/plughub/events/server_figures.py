@@ -1,5 +1,6 @@
 """What the log tells of the calls to one server: counted in the index (server, name, at, is_error, duration_us), not in the rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Integer, func, select
@@ -30,6 +31,28 @@ class ServerFigures:
     days: list[Day]
     durations_us: list[int]
     last_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How often a server was called in the last 30 days, and when last (epoch seconds)."""
+
+    calls: int = 0
+    last_at: float | None = None
+
+
+async def count_calls(connection: AsyncConnection, server_ids: Sequence[str], now: float) -> dict[str, Called]:
+    """The calls of several servers; those that were not called are left out."""
+    since = int(now // DAY_S - DAYS + 1) * DAY_S
+    found: dict[str, Called] = {}
+    # One name at a time: several together lead SQLite away from the index.
+    for name in TOOL_CALLS:
+        of_servers = (event.c.server_id.in_(server_ids), event.c.name == name, event.c.at >= since)
+        query = select(event.c.server_id, func.count(), func.max(event.c.at)).where(*of_servers).group_by(event.c.server_id)
+        for server_id, calls, last_at in await connection.execute(query):
+            before = found.get(server_id, Called())
+            found[server_id] = Called(before.calls + calls, max(last_at, before.last_at or last_at))
+    return found
 
 
 async def read_figures(connection: AsyncConnection, server_id: str, now: float) -> ServerFigures:

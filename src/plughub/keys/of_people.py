@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import api_key
+from plughub.db.tables import api_key, person
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.keys.schemas import Key
 from plughub.keys.service import get_key, revoke_key
@@ -18,6 +19,12 @@ async def list_keys_of(uow: UnitOfWork, organization_id: str, person_id: str) ->
     )
     rows = (await uow.execute(query.order_by(api_key.c.created_at, api_key.c.id))).all()
     return [await get_key(uow.connection, _anybody(organization_id, row.space_id, row.environment), row.id) for row in rows]
+
+
+async def email_of_maker(connection: AsyncConnection, key: Key) -> str | None:
+    """Whoever made the key; None when another key made it, or nobody did."""
+    found: str | None = await connection.scalar(select(person.c.email).where(person.c.id == key.created_by))
+    return found
 
 
 async def revoke_keys(uow: UnitOfWork, keys: Sequence[Key]) -> None:

@@ -19,7 +19,7 @@ from plughub.keys.secret import PREFIX_LENGTH, generate
 from plughub.kit.caller import DEFAULT_SCOPES, NUMBERS, SCOPES, Caller, expand_scopes
 from plughub.kit.clock import parse_rfc3339, rfc3339
 from plughub.kit.crypto import keyed_digest
-from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked, TokenRefused
+from plughub.kit.errors import Conflict, Forbidden, Invalid, KeyNotFound, KeyRevoked, OnlyKey, TokenRefused
 from plughub.kit.ids import new_id, parse_public_id
 from plughub.kit.pagination import Page
 
@@ -180,6 +180,15 @@ def _wanted(uow: UnitOfWork, caller: Caller, maker: Maker | None, body: KeyUpdat
     return values
 
 
+async def require_another(connection: AsyncConnection, caller: Caller, key_id: str, now: float) -> None:
+    """Raises OnlyKey when the caller asks with this key, and its space has no other that works."""
+    if caller.key_id != key_id:
+        return
+    works = (api_key.c.space_id == caller.space_id, api_key.c.id != key_id, *_status_condition("active", now))
+    if await connection.scalar(select(api_key.c.id).where(*works).limit(1)) is None:
+        raise OnlyKey(reason="only_key")
+
+
 async def revoke_key(uow: UnitOfWork, caller: Caller, key_id: str) -> Key:
     """Revoke for good; revoking again changes nothing. Raises KeyNotFound, Forbidden (wider than the caller)."""
     key = await get_key(uow.connection, caller, key_id)
@@ -329,7 +338,7 @@ def _expiry(text: str | None, now: float, limit: float | None) -> float | None:
         if expires_at is None:
             raise Invalid("expires_at", "The 'expires_at' field must be an RFC 3339 time with an offset, like 2030-01-31T12:00:00Z", text)
         if expires_at <= now:
-            raise Invalid("expires_at", "The 'expires_at' field must be in the future", text)
+            raise Invalid("expires_at", "The 'expires_at' field must be in the future", text, v1_text="Must be a future date")
     if limit is not None and (expires_at is None or expires_at > limit):
         raise Forbidden("A key cannot make keys that live longer than it does", reason="wider_than_maker")
     return expires_at

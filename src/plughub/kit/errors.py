@@ -6,6 +6,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
     HubError
      +- Invalid            400   a field is wrong (`/v1`: 422)
      +- Malformed          400   the body or a header cannot be read
+     +- InvalidPermissions 400   (`/v1`)
      +- HeaderMismatch     400   an MCP header contradicts the body
      +- UnsupportedVersion 400   an MCP revision we do not speak
      +- MissingCapability  400   what a server asks for, and its MCP client cannot be asked
@@ -17,6 +18,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- TokenRefused   401   an access token that is none (any more), or is for another resource
      +- Forbidden          403
      |   +- KeySuspended   403
+     |   +- OnlyKey        403   (`/v1`)
      |   +- NotPermitted   403   the key's server grant excludes the server
      +- NotFound           404
      |   +- ServerNotFound 404
@@ -84,7 +86,10 @@ class Internal(HubError):
 
 
 class Invalid(HubError):
-    """One or more fields are wrong: `field`, `value`, and with several of them `errors: [{field, message}]`."""
+    """One or more fields are wrong: `field`, `value`, and with several of them `errors: [{field, message}]`.
+
+    `v1_text` is what the PlexMCP documents say of the field, where they say it in words of their own.
+    """
 
     status = 400
     code = "INVALID_PARAMETER"
@@ -95,8 +100,11 @@ class Invalid(HubError):
     jsonrpc = -32602
     hint = "Check the named field against the API reference"
 
-    def __init__(self, field: str, text: str, value: Any = None, *, errors: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, field: str, text: str, value: Any = None, *, errors: list[dict[str, Any]] | None = None, v1_text: str | None = None
+    ) -> None:
         super().__init__(text, field=field, value=value)
+        self.v1_text = v1_text
         self.errors = (errors or [{"field": field, "message": text}])[:MAX_FIELDS]
         if len(self.errors) > 1:
             self.details["errors"] = self.errors
@@ -111,6 +119,13 @@ class Malformed(HubError):
     v1_code = "invalid_request"
     jsonrpc = -32600
     hint = "Send well-formed UTF-8 JSON with Content-Type: application/json"
+
+
+class InvalidPermissions(Malformed):
+    """The `permissions` of a key on `/v1` are neither "*" nor a list of ids."""
+
+    message = "Invalid permissions format"
+    hint = 'Send {"mcps": "*"}, or {"mcps": ["mcp_…", …]}'
 
 
 class ParseError(Malformed):
@@ -215,6 +230,13 @@ class KeySuspended(Forbidden):
 
     message = "API key is suspended"
     hint = "The key is suspended: whoever manages it can set its status to active"
+
+
+class OnlyKey(Forbidden):
+    """A key that would end itself on `/v1`, and nobody could get in by a key any more; `reason` is only_key."""
+
+    message = "Cannot revoke your only active key"
+    hint = "Make another key first; DELETE /api/auth/keys/{id} revokes it all the same"
 
 
 class NotPermitted(Forbidden):

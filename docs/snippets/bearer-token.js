@@ -1,0 +1,5 @@
+const response = await fetch('https://plugged.in/api/servers', {
+  headers: {
+    'Authorization': 'Bearer pk_live_abc123...'
+  }
+});

@@ -1,0 +1,6 @@
+import requests
+
+response = requests.get(
+  'https://plugged.in/api/servers',
+  headers={'Authorization': 'Bearer pk_live_abc123...'}
+)

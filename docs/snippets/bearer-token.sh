@@ -1,0 +1,2 @@
+curl "https://plugged.in/api/servers" \
+  -H "Authorization: Bearer pk_live_abc123..."

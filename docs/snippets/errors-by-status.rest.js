@@ -1,0 +1,3 @@
+}
+
+console.log(JSON.stringify({ data: await create(JSON.parse(process.env.SERVER_CONFIG)) ?? null }));

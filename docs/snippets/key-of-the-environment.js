@@ -1,0 +1,1 @@
+const apiKey = process.env.PLUGGEDIN_API_KEY;

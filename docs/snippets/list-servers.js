@@ -1,0 +1,6 @@
+const response = await fetch('https://plugged.in/api/servers', {
+  headers: {
+    'Authorization': 'Bearer YOUR_API_KEY',
+    'Content-Type': 'application/json'
+  }
+});

@@ -1,0 +1,2 @@
+curl -H "Authorization: Bearer YOUR_API_KEY" \
+  https://plugged.in/api/servers

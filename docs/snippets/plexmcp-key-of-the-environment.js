@@ -1,0 +1,2 @@
+// Good
+const apiKey = process.env.PLEXMCP_API_KEY;

@@ -1,0 +1,1 @@
+console.log(JSON.stringify({ login: response.status, status: servers.status, body: await servers.json() }));

@@ -1,0 +1,1 @@
+"""A hub as a file: read, held against a hub, and applied over its REST API."""
