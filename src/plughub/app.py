@@ -26,6 +26,10 @@ from plughub.api import (
     organizations,
     profiles,
     projects,
+    registry,
+    registry_admin,
+    registry_search,
+    registry_v01,
     server_logs,
     server_operations,
     servers,
@@ -67,7 +71,7 @@ from plughub.gateway.tokens import Tokens
 from plughub.gateway.usage_alarms import UsageAlarms
 from plughub.identity.accounts import Accounts, Crypto
 from plughub.identity.session_directory import SessionDirectory
-from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people
+from plughub.jobs import announce_keys, letter, prune_events, prune_health, prune_oauth, prune_people, sync_registries
 from plughub.jobs.loop import JobLoop
 from plughub.keys.directory import KeyDirectory
 from plughub.keys.uses import KeyUses
@@ -79,6 +83,8 @@ from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
 from plughub.profiles.directory import ProfileDirectory
+from plughub.registry.entries import load_catalogue
+from plughub.registry.parts import Registry
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -114,6 +120,8 @@ class Application:
             stack.push_async_callback(database.aclose)
             await migrate(database)
             await check_secrets(database, self.secrets)
+            async with database.unit_of_work() as uow:
+                await load_catalogue(uow)
             self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
@@ -143,6 +151,9 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
+        *registry.ROUTES,
+        *registry_search.ROUTES,
+        *registry_v01.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
         *oauth.routes(hub),
@@ -154,6 +165,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *logs.ROUTES,
         *access.ROUTES,
         *admin_organizations.ROUTES,
+        *registry_admin.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,
@@ -244,6 +256,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         cookies=cookies,
         digests=Digests(secrets.peppers),
         documents=Documents(settings, clock),
+        registry=Registry.of(database, settings, secrets.sealer),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -267,8 +280,11 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.parking.aclose)
     stack.callback(hub.listening.close)
     stack.push_async_callback(hub.documents.aclose)
+    stack.push_async_callback(hub.registry.packages.aclose)
+    hub.registry.keeper.start()
+    stack.push_async_callback(hub.registry.keeper.aclose)
     pruned = (prune_events, prune_health, prune_people, prune_oauth)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys)}
+    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, announce_keys, sync_registries)}
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)
     jobs = JobLoop(hub.database, handlers)
     await jobs.start()

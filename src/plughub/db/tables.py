@@ -569,3 +569,112 @@ oauth_device = Table(
     Index(None, "organization_id"),
     Index(None, "project_id"),
 )
+
+# One version of a server that a registry lists. `scope` is whose it is: empty = everybody's, else the id of the organisation that
+# submitted it and alone sees it. `source`: catalogue, local (submitted here), or the address of another registry. `words` is what a
+# search looks through; `document` is the whole server.json.
+registry_entry = Table(
+    "registry_entry",
+    metadata,
+    _key(),
+    _text("scope"),
+    Column("organization_id", String(36), ForeignKey("organization.id", ondelete="CASCADE"), nullable=True),
+    _text("source"),
+    _text("name"),
+    _text("short_name"),
+    _text("version"),
+    _flag("is_latest"),
+    _text("status"),
+    _text("title"),
+    _text("description"),
+    _text("author"),
+    _text("package_type"),
+    _text("transports"),
+    _text("repository"),
+    _text("words"),
+    _time("published_at"),
+    _time("updated_at"),
+    _text("document"),
+    UniqueConstraint("scope", "name", "version"),
+    Index(None, "scope", "is_latest", "name"),
+    Index(None, "short_name"),
+    Index(None, "source"),
+    Index(None, "organization_id"),
+)
+
+# What really happened here to a server of the registry, counted with it.
+registry_figures = Table(
+    "registry_figures",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("installs", BigInteger, nullable=False),
+    Column("stars", BigInteger, nullable=False),
+)
+
+# `subject`: the person (`user:…`) or, for a key, the organisation (`org:…`) whose star it is.
+registry_star = Table(
+    "registry_star",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    _reference("organization_id", "organization.id", cascade=True),
+    _time("created_at"),
+    Index(None, "organization_id"),
+)
+
+# The files of a package below the data directory. `extras`: what else its document pins; `script`: what runs it, below the folder.
+registry_package = Table(
+    "registry_package",
+    metadata,
+    _key(),
+    _text("kind"),
+    _text("identifier"),
+    _text("version"),
+    _text("extras"),
+    _text("integrity"),
+    _text("folder"),
+    _text("script"),
+    Column("size_bytes", BigInteger, nullable=False),
+    _time("created_at"),
+    Index(None, "identifier", "version"),
+)
+
+# One installation; `server_id` is null once the server has gone.
+registry_install = Table(
+    "registry_install",
+    metadata,
+    _key(),
+    _text("scope"),
+    _text("name"),
+    _text("version"),
+    _text("source"),
+    _reference("organization_id", "organization.id", cascade=True),
+    _reference("space_id", "space.id", cascade=True),
+    Column("server_id", String(36), ForeignKey("server.id", ondelete="SET NULL"), nullable=True),
+    Column("package_id", String(36), ForeignKey("registry_package.id"), nullable=True),
+    _time("installed_at"),
+    Index(None, "installed_at"),
+    Index(None, "scope", "name", "installed_at"),
+    Index(None, "server_id"),
+    Index(None, "package_id"),
+    Index(None, "space_id"),
+    Index(None, "organization_id"),
+)
+
+# How far another registry was read. `cursor`: where a pass stands that is not at its end; `since`: what is asked for next; `newest`: the
+# newest change that this pass has seen. `notes`: the last entries that were refused, and why.
+registry_source = Table(
+    "registry_source",
+    metadata,
+    Column("url", Text, primary_key=True),
+    Column("cursor", Text, nullable=True),
+    _time("since", nullable=True),
+    _time("newest", nullable=True),
+    _time("tried_at", nullable=True),
+    _time("synced_at", nullable=True),
+    Column("last_error", Text, nullable=True),
+    Column("refused", Integer, nullable=False),
+    Column("notes", JSON, nullable=False),
+)

@@ -25,6 +25,7 @@ from plughub.kit.crypto import Sealer
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
+from plughub.registry.parts import Registry
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -65,6 +66,7 @@ class Hub:
     accounts: Accounts
     digests: Digests
     documents: Documents
+    registry: Registry
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""
