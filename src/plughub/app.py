@@ -141,6 +141,7 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
     """Every route of the API; the pages are beside it."""
     tools = ToolDoor(hub)
     return [
+        *registry.ROUTES,  # the Postman collection runs in this order, and removes what was installed with the other servers
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
@@ -151,7 +152,6 @@ def rows_of(hub: Hub, sessions: Sessions) -> list[Route]:
         *contents.routes(hub),
         *projects.ROUTES,
         *profiles.ROUTES,
-        *registry.ROUTES,
         *registry_search.ROUTES,
         *registry_v01.ROUTES,
         *keys.ROUTES,

@@ -53,6 +53,7 @@ _MISSING = {
     "browser": ("NOT_FOUND", "Session not found", "", ""),
     "app": ("NOT_FOUND", "App not found", "", ""),
     "grant": ("NOT_FOUND", "Grant not found", "", ""),
+    "submission": ("NOT_FOUND", "No such server in the registry", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

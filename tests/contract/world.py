@@ -18,7 +18,10 @@ from tests.serving import PASSWORD, Browser, RawAnswer, RawCall, Served
 from tests.walks.rows import Things, placed, team
 
 _WITHOUT = "without "
-KINDS = ("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant")
+KINDS = (
+    *("server", "mcp", "key", "request", "project", "profile", "slug", "browser", "organization", "member", "invitation", "app", "grant"),
+    "submission",
+)
 # What a name in braces makes, besides the ids of `Things`.
 _CONFIGS = {
     # Never asked: switched off, so that nothing is dialled.
@@ -122,6 +125,9 @@ class World:
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
         known |= await self._of_oauth(names, key)
+        if "new_submission" in names:
+            submitted = {"repository": f"https://example.com/somebody/{new_id()}"}
+            known["new_submission"] = (await self.served.call("POST", "/api/registry/submit", submitted)).json()["id"]
         if "stream" in names:
             known["stream"] = await self._stream()
         return known

@@ -50,7 +50,10 @@ PATH_KINDS = {
     "invitation_id": "invitation",
     "app_id": "app",
     "grant_id": "grant",
+    "submission_id": "submission",
 }
+# The members of a path that name what everybody sees.
+OF_EVERYBODY = {"server_name": "io.github.modelcontextprotocol%2Fserver-time", "version": "latest"}
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
 QUERY_KINDS = {"key": "key", "server": "server"}
@@ -60,6 +63,8 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
     "POST /api/auth/totp": {"password": PASSWORD},
+    "POST /api/registry/install": {"server_name": "weather-server"},
+    "POST /api/registry/submit": {"repository": "https://example.com/somebody/server"},
     "PATCH /api/organizations/{organization_id}/members/{user_id}": {"role": "viewer"},
     "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
     "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
@@ -75,8 +80,8 @@ def name(row: Route) -> str:
 @dataclass
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
-    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, and what the member
-    allows the app; real or not."""
+    profile's slug, a session of a browser, an organisation, a member of it, an invitation to it and an app of it, what the member
+    allows the app, and a server that the organisation has submitted to the registry; real or not."""
 
     server: str
     key: str
@@ -90,6 +95,7 @@ class Things:
     invitation: str = field(default_factory=lambda: public_id("inv", new_id()))
     app: str = field(default_factory=lambda: public_id("client", new_id()))
     grant: str = field(default_factory=lambda: public_id("grant", new_id()))
+    submission: str = field(default_factory=lambda: public_id("sub", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -99,7 +105,7 @@ class Things:
 
     def of_organization(self) -> set[str]:
         """What is not of one environment alone."""
-        return {self.organization, self.member, self.invitation, self.browser, self.app}
+        return {self.organization, self.member, self.invitation, self.browser, self.app, self.submission}
 
     @classmethod
     def missing(cls) -> "Things":
@@ -114,7 +120,9 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     profile, slug = made["uuid"], made["slug"]
     put = await served.call("PUT", f"/api/profiles/{profile}/servers/{things.server}", {}, key=key)
     assert put.status_code == 200, put.text
-    return replace(things, project=project, profile=profile, slug=slug, **await team(served, key))
+    submitted = {"repository": f"https://example.com/somebody/{new_id()}"}
+    submission = (await served.call("POST", "/api/registry/submit", submitted, key=key)).json()["id"]
+    return replace(things, project=project, profile=profile, slug=slug, submission=submission, **await team(served, key))
 
 
 async def team(served: Served, key: str | None = None) -> dict[str, str]:
@@ -146,7 +154,7 @@ def parameters(row: Route) -> list[str]:
 
 def path(row: Route, things: Things) -> str:
     """The path with ids; a parameter that the walks do not know must be named in PATH_KINDS."""
-    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting"}
+    known = {**{name: things.of(kind) for name, kind in PATH_KINDS.items()}, "tool": "echo", "name": "greeting", **OF_EVERYBODY}
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))
     return f"{found}?{query}" if query else found

@@ -86,6 +86,15 @@ BODIES: Mapping[str, Any] = {
     "PUT /api/profiles/{profile_uuid}/servers/{server_uuid}": {
         "tools": {"get_weather": {"name": "weather", "description": "The weather now"}}
     },
+    "POST /api/registry/install": {"server_name": "weather-server"},
+    "POST /api/registry/submit": {
+        "server": {
+            "name": "com.example/tickets",
+            "description": "The team's tickets",
+            "version": "1.0.0",
+            "remotes": [{"type": "streamable-http", "url": "https://example.com/mcp"}],
+        },
+    },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
     "POST /mcp": _LIST_TOOLS,
