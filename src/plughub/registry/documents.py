@@ -151,6 +151,8 @@ def _check_argument(argument: Mapping[str, Any], at: str) -> None:
     _choice(argument.get("type"), f"{at}.type", ("positional", "named"))
     if argument["type"] == "named":
         _text(argument.get("name"), f"{at}.name", 200)
+    elif argument.get("value") is None and not argument.get("valueHint"):
+        raise Invalid(f"{at}.value", f"The '{at}.value' field is required, or 'valueHint'")
     _check_input(argument, at)
 
 

@@ -56,7 +56,12 @@ def _order(wanted: Search) -> list[ColumnElement[Any]]:
         return [entry.updated_at.desc(), entry.name, entry.scope]
     if wanted.sort == "relevance" and wanted.words:
         first = wanted.words[0].lower()
-        near = case((entry.short_name == first, 0), (entry.short_name.startswith(first, autoescape=True), 1), else_=2)
+        near = case(
+            (or_(entry.short_name == first, func.lower(entry.title) == first), 0),
+            (entry.short_name.startswith(first, autoescape=True), 1),
+            (contains(entry.short_name, first), 2),
+            else_=3,
+        )
         popular = [near, *popular]
     return [*popular, entry.name, entry.scope]
 
