@@ -95,7 +95,7 @@ async def test_a_wheel_is_installed_run_shared_and_removed_with_its_last_server(
 
 
 @pytest.mark.requirement("registry.install-whole-or-nothing", "registry.install-hash")
-async def test_an_installation_that_fails_leaves_no_server_and_no_files(served: Served, wheels: Path) -> None:
+async def test_an_installation_that_fails_leaves_no_server_and_no_files(lite: Served, wheels: Path) -> None:
     make_wheel(wheels, "no-command", command="")
     make_wheel(wheels, "other-hash")
     cases: list[tuple[str, Json, str]] = [
@@ -103,16 +103,16 @@ async def test_an_installation_that_fails_leaves_no_server_and_no_files(served: 
         ("no-command", {}, "it has no command of its name"),
         ("other-hash", {"_meta": {META: {"integrity": "sha256-00"}}}, "its hash is not the one that the registry gives"),
     ]
-    before = (await served.call("GET", "/api/servers")).json()["total"]
+    before = (await lite.call("GET", "/api/servers")).json()["total"]
     for name, more, reason in cases:
-        await listed(served, f"com.fails/{name}", packages=[package(name)], **more)
-        answer = await install(served, name)
+        await listed(lite, f"com.fails/{name}", packages=[package(name)], **more)
+        answer = await install(lite, name)
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "UPSTREAM_ERROR"), answer.text
         assert reason in answer.json()["error"]["message"]
-        [found] = (await served.call("GET", f"/api/registry/search?q={name}")).json()["results"]
+        [found] = (await lite.call("GET", f"/api/registry/search?q={name}")).json()["results"]
         assert found["installs"] == 0
-    assert folders(served.app.hub.registry.packages) == []
-    assert (await served.call("GET", "/api/servers")).json()["total"] == before
+    assert folders(lite.app.hub.registry.packages) == []
+    assert (await lite.call("GET", "/api/servers")).json()["total"] == before
 
 
 @pytest.mark.requirement("registry.install-whole-or-nothing")
