@@ -572,7 +572,7 @@ oauth_device = Table(
 
 # One version of a server that a registry lists. `scope` is whose it is: empty = everybody's, else the id of the organisation that
 # submitted it and alone sees it. `source`: catalogue, local (submitted here), or the address of another registry. `words` is what a
-# search looks through; `document` is the whole server.json.
+# search looks through; the whole server.json is beside it, for a search reads thousands of these rows.
 registry_entry = Table(
     "registry_entry",
     metadata,
@@ -594,12 +594,18 @@ registry_entry = Table(
     _text("words"),
     _time("published_at"),
     _time("updated_at"),
-    _text("document"),
     UniqueConstraint("scope", "name", "version"),
     Index(None, "scope", "is_latest", "name"),
     Index(None, "short_name"),
     Index(None, "source"),
     Index(None, "organization_id"),
+)
+
+registry_document = Table(
+    "registry_document",
+    metadata,
+    Column("entry_id", String(36), ForeignKey("registry_entry.id", ondelete="CASCADE"), primary_key=True),
+    _text("document"),
 )
 
 # What really happened here to a server of the registry, counted with it.

@@ -78,7 +78,7 @@ async def _keep(uow: UnitOfWork, source: str, version: Version, known: Mapping[s
         same = (entry.scope == EVERYBODY, entry.name == version.listing.name, entry.version != version.listing.version)
         await store.update_entries(uow, {"is_latest": False, "updated_at": now}, *same, entry.is_latest)
     if known is not None:
-        await store.update_entries(uow, {**values, "updated_at": now}, entry.id == known["id"])
+        await store.replace_entry(uow, known["id"], {**values, "updated_at": now})
         return {**known, **values}
     made = {"id": new_id(), "scope": EVERYBODY, "organization_id": None, "source": source, **values}
     made |= {"published_at": min(max(version.published_at or now, 0.0), now), "updated_at": now}

@@ -61,8 +61,9 @@ class Installer:
             await require_home(connection, caller, body.profile_uuid, body.project_uuid)
         document = json.loads(listed["document"])
         way = choose(document, stdio=caller.operator or caller.stdio_allowed)
+        if "registryType" in way:
+            require_transport(caller, "STDIO")
         made = plan(way, body.env, _pinned(document))
-        require_transport(caller, made.transport)
         if made.package is None or made.package.kind == BUILTIN:
             async with self._database.unit_of_work(actor) as uow:
                 return await self._make(uow, caller, body, listed, made, None)

@@ -159,9 +159,7 @@ def _audited(row: RowMapping) -> dict[str, Any]:
     return {"name": row["name"], "version": row["version"], "visible_to": "everybody" if row["scope"] == EVERYBODY else "organization"}
 
 
-def _tell(
-    uow: UnitOfWork, caller: Caller, action: str, about: RowMapping, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> None:
+def _tell(uow: UnitOfWork, caller: Caller, action: str, about: RowMapping, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     data: RegistryChanged = {"name": about["name"], "version": about["version"], "change": action.rpartition(".")[2]}
     uow.emit(REGISTRY_UPDATED, space_id=caller.space_id, data=data)
     uow.audit(Deed(action, "registry", about["id"], about["name"], caller.space_id, before=before, after=after))

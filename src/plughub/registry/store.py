@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, Select, case, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import registry_entry, registry_figures, registry_install, registry_source, registry_star
+from plughub.db.tables import registry_document, registry_entry, registry_figures, registry_install, registry_source, registry_star
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.registry.schemas import CATALOGUE, EVERYBODY, LOCAL, Found, Search
 
@@ -21,6 +21,17 @@ def _listing() -> Select[Any]:
     counted = [func.coalesce(figures[name], 0).label(name) for name in ("installs", "stars")]
     joined = (figures.scope == entry.scope) & (figures.name == entry.name)
     return select(*_LISTED, *counted).select_from(registry_entry).outerjoin(registry_figures, joined)
+
+
+async def _rows(connection: AsyncConnection, query: Select[Any]) -> Sequence[RowMapping]:
+    found: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
+    return found
+
+
+def _whole() -> Select[Any]:
+    """A version with its document."""
+    joined = registry_document.c.entry_id == entry.id
+    return select(registry_entry, registry_document.c.document).join(registry_document, joined)
 
 
 def found_of(row: RowMapping) -> Found:
@@ -68,11 +79,10 @@ def _order(wanted: Search) -> list[ColumnElement[Any]]:
 
 async def find_named(connection: AsyncConnection, scopes: Collection[str], name: str) -> Sequence[RowMapping]:
     """The servers of that full name, the organisation's own first; else those of that last part, up to 20; with their documents."""
-    query = _listing().add_columns(entry.document).where(entry.scope.in_(scopes), *_LIVE)
-    rows = (await connection.execute(query.where(entry.name == name).order_by(entry.scope.desc()).limit(1))).mappings().all()
-    if rows:
-        return rows
-    return (await connection.execute(query.where(entry.short_name == name.lower()).order_by(entry.name).limit(20))).mappings().all()
+    query = _listing().join(registry_document, registry_document.c.entry_id == entry.id)
+    query = query.add_columns(registry_document.c.document).where(entry.scope.in_(scopes), *_LIVE)
+    named = await _rows(connection, query.where(entry.name == name).order_by(entry.scope.desc()).limit(1))
+    return named or await _rows(connection, query.where(entry.short_name == name.lower()).order_by(entry.name).limit(20))
 
 
 async def list_latest(connection: AsyncConnection, scopes: Collection[str], names: Collection[str]) -> Sequence[RowMapping]:
@@ -82,24 +92,24 @@ async def list_latest(connection: AsyncConnection, scopes: Collection[str], name
 
 
 async def find_entry(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> RowMapping | None:
-    """One version, with its document."""
+    """One version."""
     return (await connection.execute(select(registry_entry).where(*conditions))).mappings().first()
 
 
 async def list_versions(connection: AsyncConnection, scope: str, name: str) -> Sequence[RowMapping]:
-    """Every version of a server, the newest first."""
-    query = select(registry_entry).where(entry.scope == scope, entry.name == name)
-    return (await connection.execute(query.order_by(entry.is_latest.desc(), entry.published_at.desc(), entry.id.desc()))).mappings().all()
+    """Every version of a server with its document, the newest first."""
+    query = _whole().where(entry.scope == scope, entry.name == name)
+    return await _rows(connection, query.order_by(entry.is_latest.desc(), entry.published_at.desc(), entry.id.desc()))
 
 
 async def list_public(
     connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], after: tuple[str, str] | None, limit: int
 ) -> Sequence[RowMapping]:
     """What everybody sees and other registries can have, by name and version, after a place in that order."""
-    query = select(registry_entry).where(entry.scope == EVERYBODY, entry.name.contains("/"), *conditions)
+    query = _whole().where(entry.scope == EVERYBODY, entry.name.contains("/"), *conditions)
     if after is not None:
         query = query.where(or_(entry.name > after[0], (entry.name == after[0]) & (entry.version > after[1])))
-    return (await connection.execute(query.order_by(entry.name, entry.version).limit(limit))).mappings().all()
+    return await _rows(connection, query.order_by(entry.name, entry.version).limit(limit))
 
 
 async def list_submissions(connection: AsyncConnection, limit: int, offset: int) -> tuple[Sequence[RowMapping], int]:
@@ -125,13 +135,22 @@ async def count_of(connection: AsyncConnection, *conditions: ColumnElement[bool]
 
 async def known_versions(connection: AsyncConnection, scope: str, names: Collection[str]) -> Sequence[RowMapping]:
     """The versions of these names, with the documents."""
-    query = select(registry_entry).where(entry.scope == scope, entry.name.in_(names))
-    return (await connection.execute(query.order_by(entry.published_at, entry.id))).mappings().all()
+    query = _whole().where(entry.scope == scope, entry.name.in_(names))
+    return await _rows(connection, query.order_by(entry.published_at, entry.id))
 
 
 async def insert_entry(uow: UnitOfWork, values: Mapping[str, Any]) -> None:
-    """One version."""
-    await uow.execute(insert(registry_entry).values(**values))
+    """One version with its `document`."""
+    await uow.execute(insert(registry_entry).values(**{name: value for name, value in values.items() if name != "document"}))
+    await uow.execute(insert(registry_document).values(entry_id=values["id"], document=values["document"]))
+
+
+async def replace_entry(uow: UnitOfWork, entry_id: str, values: Mapping[str, Any]) -> None:
+    """Change one version with its `document`."""
+    changes = {name: value for name, value in values.items() if name != "document"}
+    await uow.execute(update(registry_entry).where(entry.id == entry_id).values(**changes))
+    own = registry_document.c.entry_id == entry_id
+    await uow.execute(update(registry_document).where(own).values(document=values["document"]))
 
 
 async def update_entries(uow: UnitOfWork, values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> None:
@@ -159,7 +178,7 @@ async def list_sources(connection: AsyncConnection) -> Sequence[RowMapping]:
     """Every registry that was read, with `entries`: how many versions it gave."""
     entries = select(func.count()).select_from(registry_entry).where(entry.source == registry_source.c.url).scalar_subquery()
     query = select(registry_source, entries.label("entries")).where(registry_source.c.url != CATALOGUE)
-    return (await connection.execute(query.order_by(registry_source.c.url))).mappings().all()
+    return await _rows(connection, query.order_by(registry_source.c.url))
 
 
 async def keep_source(uow: UnitOfWork, url: str, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Six tables, none of which anything that was there before refers to."""
+    """Seven tables, none of which anything that was there before refers to."""
     op.create_table(
         "registry_figures",
         sa.Column("scope", sa.Text(), nullable=False),
@@ -65,7 +65,6 @@ def upgrade() -> None:
         sa.Column("words", sa.Text(), nullable=False),
         sa.Column("published_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
-        sa.Column("document", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organization.id"], name=op.f("fk_registry_entry_organization_id_organization"), ondelete="CASCADE"
         ),
@@ -89,6 +88,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", "name", "subject", name=op.f("pk_registry_star")),
     )
     op.create_index(op.f("ix_registry_star_organization_id"), "registry_star", ["organization_id"], unique=False)
+    op.create_table(
+        "registry_document",
+        sa.Column("entry_id", sa.String(length=36), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["entry_id"], ["registry_entry.id"], name=op.f("fk_registry_document_entry_id_registry_entry"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("entry_id", name=op.f("pk_registry_document")),
+    )
     op.create_table(
         "registry_install",
         sa.Column("id", sa.String(length=36), nullable=False),
