@@ -8,7 +8,8 @@ from sqlalchemy import RowMapping, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.engine import Database
-from plughub.db.tables import event, registry_entry, registry_figures, registry_install, registry_package, registry_star
+from plughub.db.registry_tables import registry_entry, registry_figures, registry_install, registry_package, registry_star
+from plughub.db.tables import event
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import TOOL_CALLS
 from plughub.events.server_figures import DAY_S

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import plughub
-from plughub.db.tables import registry_entry
+from plughub.db.registry_tables import registry_entry
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.identity.store import lock_hub
 from plughub.kit.ids import new_id

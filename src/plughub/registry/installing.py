@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, Select, delete, insert, select, update
 
 from plughub.db.audit import Actor, Deed
 from plughub.db.engine import Database
-from plughub.db.tables import registry_install, registry_package
+from plughub.db.registry_tables import registry_install, registry_package
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import SERVER_INSTALLED, ServerInstalled
 from plughub.kit.caller import Caller

@@ -7,7 +7,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import Deed
-from plughub.db.tables import registry_entry
+from plughub.db.registry_tables import registry_entry
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.events.catalogue import REGISTRY_UPDATED, RegistryChanged
 from plughub.kit.caller import Caller

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, Select, case, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import registry_document, registry_entry, registry_figures, registry_install, registry_source, registry_star
+from plughub.db.registry_tables import registry_document, registry_entry, registry_figures, registry_install, registry_source, registry_star
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.registry.schemas import CATALOGUE, EVERYBODY, LOCAL, Found, Search
 

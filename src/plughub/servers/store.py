@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from plughub.db.tables import organization, profile, project, registry_install, server, space
+from plughub.db.registry_tables import registry_install
+from plughub.db.tables import organization, profile, project, server, space
 from plughub.db.unit_of_work import UnitOfWork
 
 
