@@ -96,3 +96,9 @@ def test_what_cannot_be_run_is_said(packages: list[Json], reason: str) -> None:
 def test_further_requirements_of_a_package_are_pinned_with_it() -> None:
     found = package(runtimeArguments=[{"type": "named", "name": "--with", "value": "mcp<2"}])
     assert plan(choose(document(packages=[found]), stdio=True), {}).package == Package("pypi", "tickets-mcp", "1.0.0", ("mcp<2",))
+
+
+@pytest.mark.requirement("registry.install-hash")
+def test_the_hash_of_a_file_is_kept_for_the_comparison() -> None:
+    assert plan(package(fileSha256="AB" * 32), {}).package == Package("pypi", "tickets-mcp", "1.0.0", (), "sha256-" + "ab" * 32)
+    assert plan(package(), {}, "sha256-00").package == Package("pypi", "tickets-mcp", "1.0.0", (), "sha256-00")

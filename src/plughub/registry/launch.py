@@ -117,6 +117,8 @@ def plan(way: Mapping[str, Any], given: Mapping[str, str], integrity: str | None
 
 def _package(way: Mapping[str, Any], integrity: str | None) -> Package:
     extras = [argument["value"] for argument in way.get("runtimeArguments") or () if _runner_word(argument) == "--with"]
+    if way["registryType"] == PYPI and isinstance(way.get("fileSha256"), str):
+        integrity = f"sha256-{way['fileSha256'].lower()}"  # whoever installs it must compare it, says the schema
     return Package(way["registryType"], way["identifier"], way["version"], tuple(extras), integrity)
 
 
