@@ -15,7 +15,9 @@ from tests.simulation.upstreams import ASKS
 from tests.simulation.world import Call, World
 
 # What a hub runs while nobody asks it anything.
-OWN_TASKS = Counter({"JobLoop._run": 1, "Wiring._write_news": 1, "RefusalTrail._run": 1, "UsageAlarms._run": 1, "Lifespan._run": 1})
+OWN_TASKS = Counter(
+    ["JobLoop._run", "Wiring._write_news", "RefusalTrail._run", "UsageAlarms._run", "Lifespan._run", "Keeper._run"]  # one of each
+)
 _REST_S = 30.0
 
 

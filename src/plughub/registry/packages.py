@@ -111,11 +111,12 @@ class Packages:
 
     async def remove_orphans(self, known: set[str]) -> None:
         """Remove folders that no row knows and nobody is filling any more: of a hub that was killed."""
-        await asyncio.to_thread(self._remove_orphans, known)
+        if self.home.is_dir():
+            await asyncio.to_thread(self._remove_orphans, known)
 
     def _remove_orphans(self, known: set[str]) -> None:
         before = time.time() - _ORPHAN_S  # of the machine, as the times of its files are
-        for folder in self.home.iterdir() if self.home.is_dir() else ():
+        for folder in self.home.iterdir():
             if folder.name not in known and folder.stat().st_mtime < before:
                 shutil.rmtree(folder, ignore_errors=True)
 
