@@ -11,8 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults docs bench bench-fleet bench-usage \
-	bench-webhooks bench-events browser \
+.PHONY: help install run dev test simulate check static lint format layers types contract schemathesis faults catalogue docs bench bench-fleet \
+	bench-usage bench-webhooks bench-events browser \
 	conformance lock clean
 
 help: ## Show this list
@@ -63,6 +63,9 @@ schemathesis: dev ## Let Schemathesis loose on a hub, all checks; FUZZ="--second
 
 faults: dev ## The hub among servers and clients that misbehave, in figures; FAULTS="--full" for the counts of the scoreboard
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+catalogue: dev ## Install every server of the catalogue from its real registry, and ask for its tools
+	$(BIN)/python -m tests.registry.catalogue
 
 docs: dev ## Write docs/settings.md and docs/errors.md anew
 	$(BIN)/python -m docs.settings_page

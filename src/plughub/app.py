@@ -35,6 +35,10 @@ from plughub.api import (
     profiles,
     projects,
     rag,
+    registry,
+    registry_admin,
+    registry_search,
+    registry_v01,
     server_logs,
     server_operations,
     servers,
@@ -102,6 +106,7 @@ from plughub.jobs import (
     prune_usage,
     remove_organization,
     roll_up_usage,
+    sync_registries,
     watch_usage,
 )
 from plughub.jobs.loop import JobLoop
@@ -117,6 +122,8 @@ from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.oauth.token_directory import TokenDirectory
 from plughub.profiles.directory import ProfileDirectory
+from plughub.registry.entries import load_catalogue
+from plughub.registry.parts import Registry
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -154,6 +161,8 @@ class Application:
             stack.push_async_callback(database.aclose)
             await migrate(database)
             await check_secrets(database, self.secrets)
+            async with database.unit_of_work() as uow:
+                await load_catalogue(uow)
             self.first = await prepare_owner(self.hub.accounts, await prepare(database, self.secrets))
             stack.callback(self.sessions.close)
             stack.callback(self.asgi.close)
@@ -177,6 +186,7 @@ def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
     tools = ToolDoor(hub)
     return [
         *events.routes(hub),
+        *registry.ROUTES,  # the Postman collection runs in this order, and removes what was installed with the other servers
         *client_files.ROUTES,  # the framework takes the first row that fits: `/api/servers/export` before `/api/servers/{uuid}`
         *servers.routes(tools),
         *mcp_servers.ROUTES,
@@ -191,6 +201,8 @@ def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
         *documents.ROUTES,
         *rag.ROUTES,
         *collections.ROUTES,
+        *registry_search.ROUTES,
+        *registry_v01.ROUTES,
         *keys.ROUTES,
         *auth.ROUTES,
         *users.ROUTES,
@@ -209,6 +221,7 @@ def rows_of(hub: Hub, sessions: Sessions, batches: BatchDoor) -> list[Route]:
         *webhooks.ROUTES,
         *batch.routes(batches),
         *admin_organizations.ROUTES,
+        *registry_admin.ROUTES,
         *endpoint.routes(hub, sessions),
         *sse_door.routes(hub, sessions),
         *system.ROUTES,
@@ -320,6 +333,7 @@ def _build_hub(settings: Settings, secrets: Secrets, database: Database, wiring:
         webhooks=keeper,
         deliverer=deliverer,
         library=Library(database, settings, trusted=follower.trusted),
+        registry=Registry.of(database, settings, secrets.sealer),
         accounts=Accounts(database, settings, Crypto(dict(secrets.peppers.ring), secrets.sealer)),
     )
 
@@ -352,8 +366,12 @@ async def _start(hub: Hub, wiring: Wiring, stack: AsyncExitStack) -> None:
     stack.push_async_callback(hub.deliverer.aclose)
     hub.library.start()
     stack.push_async_callback(hub.library.aclose)
+    stack.push_async_callback(hub.registry.packages.aclose)
+    hub.registry.keeper.start()
+    stack.push_async_callback(hub.registry.keeper.aclose)
     pruned = (prune_events, prune_deliveries, prune_health, prune_people, prune_oauth, prune_usage, prune_notifications, prune_answers)
-    handlers = {job.KIND: job.handler(hub.settings) for job in (*pruned, prune_documents, announce_keys, roll_up_usage)}
+    periodic = (*pruned, prune_documents, announce_keys, roll_up_usage, sync_registries)
+    handlers = {job.KIND: job.handler(hub.settings) for job in periodic}
     handlers[watch_usage.KIND] = watch_usage.handler(hub.sealer)
     handlers[remove_organization.KIND] = remove_organization.handler()
     handlers[letter.KIND] = letter.handler(hub.settings, hub.sealer)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -109,6 +110,13 @@ class Settings(BaseModel):
     request_timeout_s: float = Field(
         30, gt=0, description="A request's body must be there so long after its head; the head itself has half of it, at most 15 s"
     )
+    registries: Words = Field(
+        (),
+        description="Registries of the official API (v0.1) whose servers can be found and installed here too (URLs); empty = none is asked",
+    )
+    registry_sync_s: float = Field(3600, ge=60, description="They are asked for what is new so often")
+    install_timeout_s: float = Field(120, gt=0, le=600, description="How long the download of a server's package may take")
+    max_install_bytes: int = Field(1024 * MIB, ge=MIB, description="Largest folder of an installed package")
     shutdown_grace_s: float = Field(10, ge=0, description="How long running calls may finish at a stop")
 
     @field_validator("probe_interval_s")
@@ -117,6 +125,15 @@ class Settings(BaseModel):
         if 0 < value < 15:
             raise ValueError("a server is looked at every 15 s at most")
         return value
+
+    @field_validator("registries")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+                raise ValueError(f"{url[:200]} is not a plain http or https URL")
+        return tuple(dict.fromkeys(url.rstrip("/") for url in value))
 
     @field_validator("mail_from")
     @classmethod

@@ -58,6 +58,7 @@ _MISSING = {
     "notification": ("NOT_FOUND", "Notification not found", "", ""),
     "webhook": ("NOT_FOUND", "Webhook not found", "", ""),
     "document": ("NOT_FOUND", "Document not found", "", ""),
+    "submission": ("NOT_FOUND", "No such server in the registry", "", ""),
 }
 # What those without an MCP session, or who read no streams, are told at the rows for those that do.
 _WITHOUT_SESSION = {

@@ -21,7 +21,7 @@ _WITHOUT = "without "
 KINDS = (
     *("server", "mcp", "key", "request", "project", "profile", "slug", "collection", "link", "browser"),
     *("organization", "member", "invitation", "app", "grant"),
-    *("alert", "notification", "webhook", "delivery", "document"),
+    *("alert", "notification", "webhook", "delivery", "document", "submission"),
 )
 # What is made by one request.
 _MADE: dict[str, tuple[str, Json]] = {
@@ -134,6 +134,9 @@ class World:
         known |= {name: await self._session(filled(path, known)) for name, path in doors.items() if name in names}
         known |= await self._of_people(names, key)
         known |= await self._of_oauth(names, key)
+        if "new_submission" in names:
+            submitted = {"repository": f"https://example.com/somebody/{new_id()}"}
+            known["new_submission"] = (await self.served.call("POST", "/api/registry/submit", submitted)).json()["id"]
         if "stream" in names:
             known["stream"] = await self._stream()
         return known

@@ -24,6 +24,7 @@ OWN_TASKS = Counter(
         "Rounds._run",
         "Notifier._run",
         "Deliverer._run",
+        "Keeper._run",
         "Lifespan._run",
     ),
 )

@@ -58,7 +58,10 @@ PATH_KINDS = {
     "webhook_id": "webhook",
     "delivery_id": "delivery",
     "document_id": "document",
+    "submission_id": "submission",
 }
+# The members of a path that name what everybody sees.
+OF_EVERYBODY = {"server_name": "io.github.modelcontextprotocol%2Fserver-time", "version": "latest"}
 BODY_KINDS = {"mcp_id": "mcp"}
 # The members of a query that a row cannot be asked without.
 QUERY_KINDS = {"key": "key", "server": "server"}
@@ -99,6 +102,8 @@ WHOLE: Mapping[str, Json] = {
     "POST /api/mcp-servers": {"name": "new", "url": "http://127.0.0.1:9/mcp"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another good one"},
     "POST /api/auth/totp": {"password": PASSWORD},
+    "POST /api/registry/install": {"server_name": "weather-server"},
+    "POST /api/registry/submit": {"repository": "https://example.com/somebody/server"},
     "PATCH /api/organizations/{organization_id}/members/{user_id}": {"role": "viewer"},
     "PATCH /v1/organization/members/{user_id}": {"role": "viewer"},
     "POST /api/organizations/{organization_id}/invitations": {"email": "new@example.com", "role": "member"},
@@ -120,8 +125,8 @@ def name(row: Route) -> str:
 class Things:
     """Ids of one server, one key and one request, of a project, and of a profile in it that has the server by reference, the
     profile's slug, a collection with the server and the token of its link, a session of a browser, an organisation, a member of it,
-    an invitation to it and an app of it, what the member allows the app, an alert, a notification, a webhook and a delivery of it, and a
-    document; real or not."""
+    an invitation to it and an app of it, what the member allows the app, an alert, a notification, a webhook and a delivery of it, a
+    document, and a server that the organisation has submitted to the registry; real or not."""
 
     server: str
     key: str
@@ -142,6 +147,7 @@ class Things:
     webhook: str = field(default_factory=lambda: public_id("webhook", new_id()))
     delivery: str = field(default_factory=lambda: public_id("dlv", new_id()))
     document: str = field(default_factory=new_id)
+    submission: str = field(default_factory=lambda: public_id("sub", new_id()))
 
     def of(self, kind: str) -> str:
         return {**vars(self), "mcp": public_id("mcp", self.server)}[kind]
@@ -151,7 +157,7 @@ class Things:
 
     def of_organization(self) -> set[str]:
         """What is not of one environment alone."""
-        return {self.organization, self.member, self.invitation, self.browser, self.app}
+        return {self.organization, self.member, self.invitation, self.browser, self.app, self.submission}
 
     @classmethod
     def missing(cls) -> "Things":
@@ -171,7 +177,9 @@ async def placed(served: Served, things: Things, name: str = "Place", key: str |
     assert alert.status_code == 201, alert.text
     sent = (await served.call("POST", "/api/notifications", {"message": name}, key=key)).json()["id"]
     document = (await served.call("POST", "/api/documents", {"title": name, "content": name}, key=key)).json()["id"]
-    own = {"alert": alert.json()["id"], "notification": sent, "document": document, **await hooked(served, key)}
+    submitted = {"repository": f"https://example.com/somebody/{new_id()}"}
+    submission = (await served.call("POST", "/api/registry/submit", submitted, key=key)).json()["id"]
+    own = {"alert": alert.json()["id"], "notification": sent, "document": document, "submission": submission, **await hooked(served, key)}
     given = {"name": name, "profileUuid": profile, "serverUuids": [things.server]}
     collected = (await served.call("POST", "/api/collections", given, key=key)).json()["uuid"]
     shared = await served.call("POST", f"/api/collections/{collected}/share", key=key)
@@ -220,6 +228,7 @@ def path(row: Route, things: Things) -> str:
     known = {
         **{name: things.of(kind) for name, kind in PATH_KINDS.items()},
         **{"tool": "echo", "name": "greeting", "service_name": "slack", "number": "1", "username": "nobody"},
+        **OF_EVERYBODY,
     }
     found = "/".join(known[segment[1:-1]] if segment.startswith("{") else segment for segment in row.path.split("/"))
     query = "&".join(f"{field}={things.of(QUERY_KINDS[field])}" for field in asked_for(row))

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a"
 # What a list of servers says nothing of.
 _PEOPLE = ("organization_id", "user_id", "app_id", "grant_id")
-NO_SERVER = {"key_id", "request_id", "session_id", *_PEOPLE, "alert_id", "notification_id", "webhook_id", "document_id"}
+NO_SERVER = {"submission_id", "key_id", "request_id", "session_id", *_PEOPLE, "alert_id", "notification_id", "webhook_id", "document_id"}
 # People and organisations belong to both environments: tests/api/test_organizations.py.
 TEAM = tuple(row for row in CLOSED if {"organization_id", "user_id", "app_id", "grant_id"}.intersection(parameters(row)))
 # Rows of one project, profile or collection: which servers are in it decides who sees it.
@@ -312,4 +312,7 @@ def test_every_row_has_a_scope_and_is_walked() -> None:
         "GET /.well-known/oauth-protected-resource/servers/{uuid}/mcp",
         "GET /.well-known/oauth-protected-resource/servers/{uuid}/sse",
         "GET /.well-known/oauth-protected-resource/sse",
+        "GET /v0.1/servers",
+        "GET /v0.1/servers/{server_name}/versions",
+        "GET /v0.1/servers/{server_name}/versions/{version}",
     }, "a public route is a decision: write it here"

@@ -35,7 +35,8 @@ LIMIT = 20_000
 # The profile that everybody has.
 DEFAULT = "default"
 # The tables without which no row that names a thing can answer.
-UNASKED = {"request_id", "organization_id", "app_id", "grant_id"}  # a foreign organisation is refused before anything is read
+# A foreign organisation is refused before anything is read.
+UNASKED = {"request_id", "organization_id", "app_id", "grant_id", "submission_id"}
 HELD = (
     *("organization", "server", "key_server", "api_key", "project", "profile", "profile_server", "membership"),
     *("alert", "notification", "collection"),

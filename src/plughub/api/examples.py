@@ -125,6 +125,15 @@ BODIES: Mapping[str, Any] = {
             ],
         },
     },
+    "POST /api/registry/install": {"server_name": "weather-server"},
+    "POST /api/registry/submit": {
+        "server": {
+            "name": "com.example/tickets",
+            "description": "The team's tickets",
+            "version": "1.0.0",
+            "remotes": [{"type": "streamable-http", "url": "https://example.com/mcp"}],
+        },
+    },
     "POST /api/admin/organizations": {"name": "Customers", "tier": "enterprise", "limits": {"hourly": 50_000, "burst": 1_000}},
     "PATCH /api/admin/organizations/{organization_id}": {"tier": "business", "stdio_allowed": False},
     "POST /api/alerts": {"name": "Many errors", "metric": "error_rate", "threshold": 0.2, "window": 600},

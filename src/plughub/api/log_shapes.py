@@ -171,7 +171,8 @@ class DayFigures(Shape):
 class ServerStats(Shape):
     """Counted over `window_days`. `errors`: calls without a result, or with the tool's own error; `error_rate` is 0 to 1.
 
-    `last_activity` is the last call or change. Installations and ratings are no figures of a registered server.
+    `last_activity` is the last call or change. The last three are of the server of the registry that this one came from, in this hub: how
+    often it was installed, on each of the last seven days (today last), and its place among the busiest of them; else null.
     """
 
     window_days: int
@@ -182,3 +183,6 @@ class ServerStats(Shape):
     last_called_at: str | None
     days: list[DayFigures]
     last_activity: str
+    installations: int | None
+    daily_installs: list[int] | None
+    trending_rank: int | None

@@ -37,9 +37,18 @@ VARIABLES = (
     "delivery_id",
     "document_id",
     "more_document_id",
+    "submission_id",
 )
 # What stands in a path; other parameters are variables of their own name.
-_VALUES = {"uuid": "{{server_uuid}}", "tool": "get_weather", "name": "plan_a_day", "service_name": "slack", "number": "1"}
+_VALUES = {
+    "uuid": "{{server_uuid}}",
+    "tool": "get_weather",
+    "name": "plan_a_day",
+    "service_name": "slack",
+    "number": "1",
+    "server_name": "io.github.modelcontextprotocol%2Fserver-time",
+    "version": "latest",
+}
 # What a query cannot do without.
 _ASKED = {"key": "{{key_id}}", "server": "{{server_uuid}}", "username": "ada"}
 _NEW = {"uuid": "{{new_server_uuid}}", "mcp_id": "{{new_mcp_id}}"}
@@ -56,6 +65,8 @@ _OF_ALL = ("/api/notifications/read-all",)
 _KEPT = {
     "POST /api/servers/import": (_MORE.format("...pm.response.json().imported.map(server => server.uuid)"),),
     "POST /api/mcp-servers": (_MORE.format("pm.response.json().uuid"),),
+    "POST /api/registry/install": (_MORE.format("pm.response.json().uuid"),),
+    "POST /api/registry/submit": ('pm.collectionVariables.set("submission_id", pm.response.json().id);',),
     # A run sends this one again until all of them are gone; by hand it is sent once.
     "DELETE /api/servers/{uuid}": (
         'const [next, ...more] = pm.collectionVariables.get("more_server_uuids").split(" ");',

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from fastapi import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.api.framework import ActorDep, CallerDep, HubDep, ReadDep
 from plughub.api.log_shapes import HealthHistory, HealthOfServer, McpTest, ServerStats, ServerTest
@@ -15,9 +16,13 @@ from plughub.api.servers import shown
 from plughub.db.audit import Deed
 from plughub.door.routes import Route
 from plughub.events.server_figures import DAYS, percentile, read_figures
+from plughub.gateway.hub import Hub
 from plughub.gateway.operations import count_resources, restart_server, try_server
+from plughub.kit.caller import Caller
 from plughub.kit.clock import rfc3339
 from plughub.kit.errors import HubError
+from plughub.registry.activity import figures_of, rank_of, seen
+from plughub.registry.service import scopes_of
 from plughub.servers import service
 from plughub.servers.health import list_seen
 
@@ -120,8 +125,19 @@ async def stats(caller: CallerDep, connection: ReadDep, hub: HubDep, uuid: str) 
                 for day in found.days
             ],
             "last_activity": rfc3339(max(found.last_at or 0.0, server.updated_at)),
+            **await _of_registry(caller, connection, hub, server.id),
         }
     )
+
+
+async def _of_registry(caller: Caller, connection: AsyncConnection, hub: Hub, server_id: str) -> dict[str, Any]:
+    """What is counted of that server of the registry which this one came from; nulls when it came from elsewhere."""
+    origin = await figures_of(connection, server_id, hub.clock.time())
+    if origin is None:
+        return {"installations": None, "daily_installs": None, "trending_rank": None}
+    scope, name, figures = origin
+    busy = seen(await hub.registry.trends.get("7d"), scopes_of(caller))
+    return {"installations": figures.installations, "daily_installs": figures.daily, "trending_rank": rank_of(busy, scope, name)}
 
 
 def _ms(duration_us: int | None) -> float | None:

@@ -241,7 +241,9 @@ class Dispatcher:
         scope, size = request.scope, 0
         if any("/" in value for value in request.values):
             # FastAPI reads the decoded path, where this would be another path, and maybe another row.
-            raise NotFound
+            if request.route is None or not request.route.slashes:
+                raise NotFound
+            scope["path"] = request.route.filled(request.values)
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         scope[SCOPE_KEY] = request

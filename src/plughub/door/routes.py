@@ -1,6 +1,6 @@
 """A route is one row. Dispatch, default deny, OpenAPI and the test walks all read these rows."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -49,10 +49,16 @@ class Route:
     output_kind: str = "application/json"
     other_kinds: tuple[str, ...] = ()  # that the answer may have as well
     secret: bool = field(default=False)  # the answer tells of keys: it is never stored by anybody
+    slashes: bool = False  # a value of its path may hold a slash, written %2F; an endpoint of FastAPI gets it as that
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES and self.scope not in (PUBLIC, AUTHENTICATED, SIGNED_IN, OPERATOR):
             raise ValueError(f"{self.method} {self.path}: unknown scope {self.scope!r}")
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The path with these values for its parameters, a slash in one of them as `%2F`."""
+        left = iter(values)
+        return "/".join(next(left).replace("/", "%2F") if part.startswith("{") else part for part in self.path.split("/"))
 
 
 class _Node:

@@ -16,6 +16,8 @@ SERVER_DELETED: Final = "server.deleted"
 SERVER_CONNECTED: Final = "server.connected"
 SERVER_DISCONNECTED: Final = "server.disconnected"
 SERVER_ERROR: Final = "server.error"
+SERVER_INSTALLED: Final = "server.installed"
+SERVER_UNINSTALLED: Final = "server.uninstalled"
 TOOL_EXECUTED: Final = "tool.executed"
 TOOL_FAILED: Final = "tool.failed"
 KEY_CREATED: Final = "key.created"
@@ -72,6 +74,8 @@ WEBHOOK_DISABLED: Final = "webhook.disabled"
 DOCUMENT_CREATED: Final = "document.created"
 DOCUMENT_UPDATED: Final = "document.updated"
 DOCUMENT_DELETED: Final = "document.deleted"
+# Not for the public stream: a star was given or taken back, a server was submitted, shown to everybody or taken out.
+REGISTRY_UPDATED: Final = "registry.updated"
 
 # Not for the public stream: a request that left no row of a tool call. `GET /api/logs` is made of these and of the tool calls.
 REQUEST_COMPLETED: Final = "request.completed"
@@ -110,6 +114,13 @@ class ServerChanged(TypedDict):
     slug: str
     type: Literal["STDIO", "SSE", "STREAMABLE_HTTP"]
     changed: NotRequired[list[str]]
+
+
+class ServerInstalled(ServerChanged):
+    """`server.installed`, `.uninstalled`: beside `server.created` and `.deleted`, for a server that comes from the registry."""
+
+    registry_name: str
+    version: str
 
 
 class ServerStatus(TypedDict):
@@ -257,6 +268,14 @@ class AppChanged(TypedDict):
     client_id: str
     name: str
     changed: NotRequired[list[str]]
+
+
+class RegistryChanged(TypedDict):
+    """`registry.updated`."""
+
+    name: str
+    version: str
+    change: str
 
 
 class DocumentChanged(TypedDict):

@@ -30,6 +30,7 @@ _SERVER: Final = "0198c0de-0000-7000-8000-000000000001"
 _KEY: Final = "0198c0de-0000-7000-8000-000000000002"
 _PERSON: Final = "0198c0de-0000-7000-8000-000000000003"
 _A_SERVER = {"server_uuid": _SERVER, "name": "Weather", "slug": "weather", "type": "STREAMABLE_HTTP"}
+_FROM_REGISTRY = _A_SERVER | {"registry_name": "io.github.modelcontextprotocol/server-time", "version": "1.0.0"}
 _A_STATUS = {"server_uuid": _SERVER, "slug": "weather"}
 _A_KEY = {"key_id": _KEY, "name": "CI", "prefix": "pk_live_ph_4fQ2", "kind": "public", "environment": "live"}
 _A_CALL = {"tool": "get_weather", "request_id": "req_87cf5c1d01234ab000001", "outcome": "ok", "is_error": False, "duration_ms": 12.5}
@@ -60,6 +61,8 @@ _TYPES: Iterable[EventType] = (
     EventType(
         c.SERVER_ERROR, c.ServerStatus, "The server cannot be reached; `error` says why", _A_STATUS | {"error": "Connection refused"}
     ),
+    EventType(c.SERVER_INSTALLED, c.ServerInstalled, "A server came from the registry", _FROM_REGISTRY),
+    EventType(c.SERVER_UNINSTALLED, c.ServerInstalled, "A server that came from the registry was removed", _FROM_REGISTRY),
     EventType(c.TOOL_EXECUTED, c.ToolCalled, "A tool gave a result; `is_error`: the tool's own error", _A_CALL),
     EventType(
         c.TOOL_FAILED,
@@ -112,14 +115,12 @@ INTERNAL = frozenset(
     {
         *(c.ORGANIZATION_UPDATED, c.SESSION_ENDED, c.SESSION_SWITCHED, c.REQUEST_COMPLETED),
         *(c.ALERT_CREATED, c.ALERT_UPDATED, c.ALERT_DELETED, c.NOTIFICATION_READ, c.NOTIFICATION_DELETED),
-        *(c.WEBHOOK_CREATED, c.WEBHOOK_UPDATED, c.WEBHOOK_DELETED),
+        *(c.WEBHOOK_CREATED, c.WEBHOOK_UPDATED, c.WEBHOOK_DELETED, c.REGISTRY_UPDATED),
     }
 )
 # Of the names that the contract promises, those that nothing raises yet: they may be subscribed to all the same.
 COMING = frozenset(
     {
-        "server.installed",
-        "server.uninstalled",
         "server.quarantined",
         "tool.changed",
     }

@@ -31,6 +31,7 @@ from plughub.notifications.service import Letters
 from plughub.oauth.documents import Documents
 from plughub.oauth.secret import Digests
 from plughub.profiles.directory import ProfileDirectory
+from plughub.registry.parts import Registry
 from plughub.servers.directory import ServerDirectory
 from plughub.servers.logs import ServerLogs
 from plughub.servers.status import StatusBoard
@@ -81,6 +82,7 @@ class Hub:
     webhooks: Keeper
     deliverer: Deliverer
     library: Library
+    registry: Registry
 
     def call_timeout_s(self, target: Target) -> float:
         """How long a call of this server waits when the caller does not say."""

@@ -23,6 +23,7 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      +- NotFound           404
      |   +- ServerNotFound 404
      |   +- KeyNotFound    404
+     |   +- ListingNotFound 404
      |   +- AppNotFound, GrantNotFound, DeviceNotFound 404
      |   +- OrganizationNotFound, MemberNotFound, InvitationNotFound, SessionNotFound, LinkNotFound 404
      |   +- NotificationNotFound 404
@@ -46,6 +47,8 @@ the HTTP status, the `/api` code, the `/v1` status and code where they differ, a
      |   +- InvalidArguments 400   it refused the arguments of a call
      |   +- UpstreamUnreachable 502   it was never asked, or may have been
      |   +- UpstreamTimeout     504
+     +- InstallFailed      502   a package could not be installed; nothing of it is left
+     |   +- InstallFailed       502   a package could not be installed; nothing of it is left
      +- Unavailable        503
 
 Source: CONTRACT section 2; the texts of `/v1` are the PlexMCP documents'.
@@ -359,6 +362,13 @@ class CodeExpired(HubError):
     hint = "Begin again"
 
 
+class ListingNotFound(NotFound):
+    """No server of that name in the registry, or none that the caller's organisation sees."""
+
+    message = "No such server in the registry"
+    hint = "Look for it with GET /api/registry/search?q="
+
+
 class AppNotFound(NotFound):
     """No app of that id in the organisation."""
 
@@ -559,6 +569,19 @@ class UpstreamTimeout(HubError):
     def __init__(self, reason: str | None = None, *, executed: Executed = "unknown") -> None:
         super().__init__(reason, executed=executed)
         self.executed: Executed = executed
+
+
+class InstallFailed(HubError):
+    """A package could not be installed; nothing of it is left."""
+
+    status = 502
+    code = "UPSTREAM_ERROR"
+    message = "The package could not be installed"
+    v1_code = "mcp_error"
+    hint = "See whether the package and its registry can be reached from the hub's machine, then try again"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The package could not be installed: {reason}")
 
 
 class Unavailable(HubError):

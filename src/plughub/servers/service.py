@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from plughub.db.audit import Deed
 from plughub.db.unit_of_work import UnitOfWork
-from plughub.events.catalogue import SERVER_CREATED, SERVER_DELETED, SERVER_UPDATED, ServerChanged
+from plughub.events.catalogue import SERVER_CREATED, SERVER_DELETED, SERVER_UNINSTALLED, SERVER_UPDATED, ServerChanged, ServerInstalled
 from plughub.kit.caller import Caller
 from plughub.kit.crypto import SealBroken, Sealer
 from plughub.kit.errors import Forbidden, Invalid, NotPermitted, ServerNotFound
@@ -37,10 +37,10 @@ async def create_server(uow: UnitOfWork, caller: Caller, body: ServerCreate, sea
     Raises Forbidden (STDIO not allowed, or the caller's key has a server list), Invalid.
     """
     require_whole_grant(caller)
-    _require_transport(caller, body.type)
+    require_transport(caller, body.type)
     config = unmasked(checked_config(body.type, body.config), {})
     await store.lock_space(uow, caller.space_id)
-    profile_id = await _profile(uow, caller, body)
+    profile_id = await require_home(uow.connection, caller, body.profile_uuid, body.project_uuid)
     server_id, now = new_id(), uow.clock.time()
     server = Server(
         id=server_id,
@@ -105,7 +105,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
     if patch.get("project_uuid") is not None and "profile_uuid" not in patch:
         del document["profile_uuid"]
     body = checked(ServerCreate, merge(document, patch))
-    _require_transport(caller, body.type)
+    require_transport(caller, body.type)
     config = checked_config(body.type, body.config)
     require_secrets_anew(before.config, config, patch.get("config", {}))
     config = unmasked(config, before.config)
@@ -119,7 +119,7 @@ async def update_server(uow: UnitOfWork, caller: Caller, server_id: str, patch: 
         description=body.description or "",
         transport=body.type,
         enabled=body.enabled,
-        profile_id=await _profile(uow, caller, body),
+        profile_id=await require_home(uow.connection, caller, body.profile_uuid, body.project_uuid),
         config=config,
         capture=body.capture,
     )
@@ -154,8 +154,12 @@ async def opens(connection: AsyncConnection, sealer: Sealer) -> bool:
 async def delete_server(uow: UnitOfWork, caller: Caller, server_id: str) -> None:
     """Remove a server; it leaves every key's grant. Raises NotFound, NotPermitted."""
     row = await _row(uow.connection, caller, server_id, lock=True)
+    origin = await store.find_origin(uow.connection, server_id)
     await store.delete_server(uow, server_id)
     uow.emit(SERVER_DELETED, space_id=caller.space_id, server_id=server_id, data=_told(row))
+    if origin is not None:
+        installed: ServerInstalled = {**_told(row), "registry_name": origin["name"], "version": origin["version"]}
+        uow.emit(SERVER_UNINSTALLED, space_id=caller.space_id, server_id=server_id, data=installed)
     # Without its configuration: a server whose secrets were lost can be removed too.
     before = {**{name: row[name] for name in ("name", "slug", "enabled")}, "type": row["transport"], "profile_uuid": row["profile_id"]}
     uow.audit(Deed(SERVER_DELETED, "server", server_id, row["name"], row["space_id"], before=before))
@@ -176,7 +180,8 @@ def require_whole_grant(caller: Caller) -> None:
         raise Forbidden("A key with a server list cannot create servers", reason="server_list")
 
 
-def _require_transport(caller: Caller, transport: str) -> None:
+def require_transport(caller: Caller, transport: str) -> None:
+    """Raise Forbidden for a command where the organisation may not have any."""
     if transport == "STDIO" and not (caller.operator or caller.stdio_allowed):
         raise Forbidden("STDIO servers run commands on the host; the operator has not allowed them", reason="stdio_not_allowed")
 
@@ -190,15 +195,16 @@ async def _row(connection: AsyncConnection, caller: Caller, server_id: str, *, l
     return row
 
 
-async def _profile(uow: UnitOfWork, caller: Caller, body: ServerCreate) -> str:
-    for name, given in (("profile_uuid", body.profile_uuid), ("project_uuid", body.project_uuid)):
+async def require_home(connection: AsyncConnection, caller: Caller, profile_uuid: str | None, project_uuid: str | None) -> str:
+    """The profile that a new server is at home in: the one named, the default one of the project named, or the space's. Raises Invalid."""
+    for name, given in (("profile_uuid", profile_uuid), ("project_uuid", project_uuid)):
         if given is not None and parse_uuid(given) is None:
             raise Invalid(name, f"The '{name}' field is not a known id", given)
-    ids = [parse_uuid(given) if given else None for given in (body.profile_uuid, body.project_uuid)]
-    profile_id = await store.find_profile(uow.connection, caller.space_id, ids[0], ids[1])
+    ids = [parse_uuid(given) if given else None for given in (profile_uuid, project_uuid)]
+    profile_id = await store.find_profile(connection, caller.space_id, ids[0], ids[1])
     if profile_id is None:
-        name = "profile_uuid" if body.profile_uuid else "project_uuid"
-        raise Invalid(name, f"The '{name}' field is not a known id", getattr(body, name))
+        name, given = ("profile_uuid", profile_uuid) if profile_uuid else ("project_uuid", project_uuid)
+        raise Invalid(name, f"The '{name}' field is not a known id", given)
     return profile_id
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.registry_tables import registry_install
 from plughub.db.tables import organization, profile, project, server, space
 from plughub.db.unit_of_work import UnitOfWork
 from plughub.db.watch_tables import server_state
@@ -41,6 +42,12 @@ async def update_server(uow: UnitOfWork, server_id: str, values: Mapping[str, An
 async def delete_server(uow: UnitOfWork, server_id: str) -> None:
     """The row and, by cascade, its place in key grants."""
     await uow.execute(delete(server).where(server.c.id == server_id))
+
+
+async def find_origin(connection: AsyncConnection, server_id: str) -> RowMapping | None:
+    """What of the registry a server came from, `name` and `version`."""
+    query = select(registry_install.c.name, registry_install.c.version).where(registry_install.c.server_id == server_id)
+    return (await connection.execute(query)).mappings().first()
 
 
 async def find_server(connection: AsyncConnection, server_id: str, space_id: str, *, lock: bool = False) -> RowMapping | None:
