@@ -151,7 +151,7 @@ class SearchResult(Shape):
     updatedAt: str  # noqa: N815
 
 
-class SearchOut(Shape):
+class DocumentSearchOut(Shape):
     """A page of results; `total` counts those among the best 100 passages."""
 
     results: list[SearchResult]

@@ -13,7 +13,7 @@ from plughub.api.document_shapes import (
     DocumentChangedOut,
     DocumentList,
     DocumentOut,
-    SearchOut,
+    DocumentSearchOut,
     VersionContent,
     VersionList,
 )
@@ -235,7 +235,7 @@ _READ, _WRITE = "read:documents", "write:documents"
 # The framework takes the first row that fits: what has a name before what has an id.
 ROUTES = [
     Route("GET", _PATH, _READ, list_documents, "List documents", _TAG, output=DocumentList),
-    Route("POST", _PATH + "/search", _READ, search_documents, "Search documents", _TAG, output=SearchOut),
+    Route("POST", _PATH + "/search", _READ, search_documents, "Search documents", _TAG, output=DocumentSearchOut),
     Route("POST", _PATH + "/bulk", _WRITE, change_many, "Make, remove or tag several documents", _TAG, output=BulkOut),
     Route("GET", _ONE, _READ, get_document, "Get a document", _TAG, output=DocumentOut),
     Route("PATCH", _ONE, _WRITE, update_document, "Change a document", _TAG, output=DocumentChangedOut),
