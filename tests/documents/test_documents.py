@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from sqlalchemy import func, select
 
-from plughub.api.document_shapes import BulkOut, ComparedOut, DocumentList, DocumentOut, RagOut, SearchOut, VersionList
+from plughub.api.document_shapes import BulkOut, ComparedOut, DocumentList, DocumentOut, DocumentSearchOut, RagOut, VersionList
 from plughub.db.document_tables import document_blob, document_chunk
 from plughub.db.tables import event
 from plughub.documents import files
@@ -214,7 +214,7 @@ async def test_full_text_finds_forms_of_words_in_passages_and_titles(served: Ser
     assert [each["id"] for each in await found(served, "zanzibar", key=key)] == [named["id"]]
     assert [each["id"] for each in await found(served, "island", key=key)] == [named["id"]]
     assert [each["id"] for each in await found(served, "refund", key=key, filters={"tags": ["p"], "kind": "md"})] == [policy["id"]]
-    page = SearchOut.model_validate(
+    page = DocumentSearchOut.model_validate(
         (await served.call("POST", f"{DOCUMENTS}/search", {"query": "refund", "limit": 1, "offset": 1}, key=key)).json()
     )
     assert (len(page.results), page.total, page.hasMore, page.search.mode) == (1, 2, False, "full_text")
