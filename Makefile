@@ -26,7 +26,7 @@ run: install ## Start the hub; ARGS="--port 8080 …" go to `plughub serve`
 dev: $(VENV)/.dev ## Add what tests and checks need, from requirements-dev.lock
 
 test: dev ## Run the tests; ARGS="tests/keys -k revoked" go to pytest
-	$(BIN)/python -m pytest --ignore=tests/browser $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/browser $(or $(ARGS),-n auto --dist loadfile)
 
 browser: dev ## The documents' samples and the pages in a real Chromium; skipped, and said so, where there is none
 	$(BIN)/python -m pytest -rs tests/browser $(ARGS)
