@@ -131,7 +131,7 @@ STORED_STDIO = {"command": "npx", "args": ["-y"], "env": {"A": "canary"}, "secre
         ({"url": "https://h/other", "headers": {"A": MASK}}, set()),
         ({"headers": {"C": "new"}}, set()),
     ],
-    ids=str,
+    ids=lambda given: str(sorted(given)),
 )
 def test_secrets_do_not_follow_to_another_address(patch: dict[str, object], fields: set[str]) -> None:
     assert refused(STORED_HTTP, patch) == fields
