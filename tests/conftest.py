@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -76,6 +77,21 @@ def peppers() -> Peppers:
 @pytest.fixture
 def sealer() -> Sealer:
     return Sealer({1: b"s" * 32})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_that_are_nobodys() -> Iterator[None]:
+    """Names under `.invalid` have no address (RFC 6761): a resolver that is asked for many at once may take seconds to say so."""
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *given: Any, **options: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask(host, *given, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", answer)
+        yield
 
 
 @pytest.fixture(scope="session")
