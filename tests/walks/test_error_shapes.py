@@ -39,7 +39,7 @@ DEFAULT = "default"
 UNASKED = {"request_id", "organization_id", "app_id", "grant_id", "submission_id"}
 HELD = (
     *("organization", "server", "key_server", "api_key", "project", "profile", "profile_server", "membership"),
-    *("alert", "notification", "collection"),
+    *("alert", "notification", "collection", "document", "webhook"),
 )
 
 
