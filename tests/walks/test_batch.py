@@ -14,7 +14,8 @@ pytestmark = pytest.mark.anyio
 
 def in_batches(row: Route) -> bool:
     """What may be an operation at all."""
-    return row.door in ("api", "v1") and row.path != "/api/batch" and row.scope not in (PUBLIC, SIGNED_IN)
+    streamed = row.event_source or row.output_kind == "text/event-stream"
+    return row.door in ("api", "v1") and row.path != "/api/batch" and row.scope not in (PUBLIC, SIGNED_IN) and not streamed
 
 
 SAMPLE = [row for row in SCOPED if in_batches(row)][::3]

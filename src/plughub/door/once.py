@@ -48,6 +48,8 @@ _SECRET_MEMBERS = frozenset(
         "password",
         "refresh_token",
         "secret",
+        "share_token",
+        "share_url",
         "ticket",
         "token",
         "user_code",
