@@ -42,7 +42,7 @@ collection = Table(
     Index(None, "profile_id"),
     Index(None, "created_by"),
     # What the hub lists for everybody: few rows of many.
-    Index("ix_collection_public", "updated_at", "id", sqlite_where=text("is_public"), postgresql_where=text("is_public")),
+    Index("ix_collection_public", "updated_at", "id", sqlite_where=text("is_public")),
 )
 
 # The servers of a collection, in its own order.
