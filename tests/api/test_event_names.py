@@ -25,6 +25,7 @@ async def changes(served: Served) -> None:
     assert (await served.call("POST", "/api/servers", down)).status_code == 201
     off = {"name": "Off", "type": "STREAMABLE_HTTP", "config": {"url": "http://127.0.0.1:9/mcp"}, "enabled": False}
     gone = (await served.call("POST", "/api/servers", off)).json()["uuid"]
+    installed = (await served.call("POST", "/api/registry/install", {"server_name": "weather-server"})).json()["uuid"]
     project = (await served.call("POST", "/api/projects", {"name": "P"})).json()["uuid"]
     document = (await served.call("POST", "/api/documents", {"title": "D", "content": "Words"})).json()["id"]
     profile = (await served.call("POST", "/api/profiles", {"name": "P", "project_uuid": project})).json()["uuid"]
@@ -35,6 +36,7 @@ async def changes(served: Served) -> None:
         ("PATCH", f"/api/servers/{gone}", {"name": "Renamed"}),
         ("PUT", f"/api/profiles/{profile}/servers/{gone}", {}),
         ("DELETE", f"/api/servers/{gone}", None),
+        ("DELETE", f"/api/servers/{installed}", None),
         ("POST", f"/api/collections/{collection}/share", None),
         ("DELETE", f"/api/collections/{collection}/share", None),
         ("PATCH", f"/api/collections/{collection}", {"name": "D", "isPublic": True}),

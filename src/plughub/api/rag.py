@@ -84,6 +84,15 @@ def _shown(passage: Passage, documents: Sequence[str]) -> dict[str, Any]:
 
 _TAG = "Documents"
 ROUTES = [
-    Route("POST", "/api/rag/query", "read:documents", query, "Passages that answer a question", _TAG, output=RagOut, other_kinds=("text/plain",)),
+    Route(
+        "POST",
+        "/api/rag/query",
+        "read:documents",
+        query,
+        "Passages that answer a question",
+        _TAG,
+        output=RagOut,
+        other_kinds=("text/plain",),
+    ),
     Route("GET", "/api/rag/storage-stats", "read:documents", storage, "What documents take", _TAG, output=StorageOut),
 ]

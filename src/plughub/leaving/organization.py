@@ -104,12 +104,18 @@ async def _remove_events(database: Database, space_id: str) -> int:
 
 async def _empty(connection: AsyncConnection, organization_id: str, space_ids: Sequence[str]) -> None:
     """Remove every row that is the organisation's; what hangs on one goes with it."""
-    for table in reversed(metadata.sorted_tables):
-        if table.name in _LEFT | KEPT:
-            continue
+    for table in _in_order():
         for name in _COLUMNS:
             if name in table.c:
                 await connection.execute(delete(table).where(_is_one_of(table, name, organization_id, space_ids)))
+
+
+def _in_order() -> list[Table]:
+    """What is emptied. Last come those that rows of a table without an owner refer to: these go with other rows, in a cascade."""
+    tables = [table for table in reversed(metadata.sorted_tables) if table.name not in _LEFT | KEPT]
+    owned = {table.name for table in tables if any(name in table.c for name in _COLUMNS)}
+    held = {key.column.table.name for table in tables if table.name not in owned for key in table.foreign_keys if key.ondelete != "CASCADE"}
+    return sorted(tables, key=lambda table: table.name in held)
 
 
 def _is_one_of(table: Table, name: str, organization_id: str, space_ids: Sequence[str]) -> ColumnElement[bool]:
