@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -269,16 +270,25 @@ def test_live_updates_are_printed(world: World, packages: Packages, tmp_path: Pa
     file = tmp_path / "events.mjs"
     file.write_text(world.filled(sample("server-events.js")))
     command = [packages.node, "--no-warnings", "--experimental-eventsource", str(file)]
+    over = threading.Event()
+
+    def call() -> None:
+        # A call before the stream is open it does not hear.
+        while not over.wait(0.2):
+            world.hub.execute(world.hub.demo(), "echo", {"text": "hello"})
+
+    calling = threading.Thread(target=call)
+    calling.start()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None
             seen: set[str] = set()
-            # A call before the stream is open it does not hear.
             while len(seen) < 2:
-                world.hub.execute(world.hub.demo(), "echo", {"text": "hello"})
                 seen |= {line.partition(":")[0] for line in _lines_until(process.stdout, "}")} & {"Server event", "Tool result"}
         finally:
+            over.set()
             process.kill()
+            calling.join()
 
 
 def _lines_until(stream: Any, end: str) -> Iterator[str]:

@@ -223,9 +223,9 @@ async def test_progress_has_the_token_of_the_request_that_waits_for_it(lite: Ser
 
 
 @pytest.mark.requirement("mcp.parked-bounded", "mcp.parked-state")
-async def test_the_stop_of_the_hub_ends_what_waits_and_the_next_one_knows_nothing_of_it(lite_url: str, tmp_path: Path) -> None:
+async def test_the_stop_of_the_hub_ends_what_waits_and_the_next_one_knows_nothing_of_it(sqlite_template: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'own.db'}"
-    (tmp_path / "own.db").write_bytes(Path(lite_url.removeprefix("sqlite:///")).read_bytes())
+    (tmp_path / "own.db").write_bytes(sqlite_template.read_bytes())
     behind = AskingHttp()
     async with HttpServer(behind) as server:
         async with serving(url, tmp_path / "d") as hub:
