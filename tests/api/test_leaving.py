@@ -112,8 +112,7 @@ async def test_an_organisation_goes_with_all_that_is_in_it_and_nothing_else_does
     assert await left(served, "canary-51c", ids=(goes.id, *spaces)) == []
     async with served.database.read() as connection:
         after = {table.name: len((await connection.execute(select(table))).all()) for table in metadata.sorted_tables}
-    # Of those who stay; deliveries go one by one, when those that are under way are over.
-    grows = {"person", "event", "audit", "audit_head", "job", "attempt", "node", "key_address", "delivery"}
+    grows = {"person", "event", "audit", "audit_head", "job", "attempt", "node", "key_address"}  # of those who stay
     assert {name for name in after if after[name] != before[name]} <= grows
     assert after["person"] > before["person"], "its people stay, and are somewhere else from their next login on"
     for secret in kept[::2]:  # the others were rotated, and their time is over

@@ -16,11 +16,11 @@ from plughub.db.webhook_tables import delivery
 from plughub.events.catalogue import WEBHOOK_DISABLED
 from plughub.events.log import list_lately
 from plughub.identity.service import Organization
-from plughub.jobs.prune_deliveries import prune_deliveries
 from plughub.kit.crypto import Sealer
 from plughub.kit.ids import new_id
 from plughub.webhooks.deliveries import recover, redeliver
 from plughub.webhooks.endpoint import OPENS_AFTER
+from plughub.webhooks.outbox import prune_deliveries
 from plughub.webhooks.schedule import DAY_S, HOUR_S, MINUTE_S, RETRIES_S
 from plughub.webhooks.schemas import WebhookUpdate
 from plughub.webhooks.service import delete_webhook, update_webhook

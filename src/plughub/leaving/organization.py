@@ -16,12 +16,14 @@ from plughub.db.engine import Database
 from plughub.db.jobs import add_job
 from plughub.db.tables import api_key, audit, audit_head, event, oauth_grant, organization, person_session, server, space
 from plughub.db.unit_of_work import UnitOfWork
+from plughub.db.webhook_tables import webhook
 from plughub.events.catalogue import (
     GRANT_REVOKED,
     KEY_REVOKED,
     ORGANIZATION_UPDATED,
     SERVER_DELETED,
     SESSION_ENDED,
+    WEBHOOK_DELETED,
     GrantChanged,
     OrganizationChanged,
     ServerChanged,
@@ -31,6 +33,7 @@ from plughub.identity.people import find_role
 from plughub.identity.service import Organization, get_operator_id, get_organization
 from plughub.keys.service import emit as emit_key
 from plughub.kit.errors import Conflict, Forbidden, OrganizationNotFound
+from plughub.webhooks.outbox import prune_deliveries
 
 JOB = "remove_organization"
 ORGANIZATION_DELETED = "organization.deleted"
@@ -83,6 +86,7 @@ async def finish_removal(database: Database, organization_id: str) -> None:
     for space_id in space_ids:
         while await _remove_events(database, space_id):
             pass
+    await prune_deliveries(database, 0.0)  # those of its webhooks, which are gone; of others none is so old
     async with database.unit_of_work() as uow:
         await lock_organizations(uow, [organization_id])
         await _empty(uow.connection, organization_id, space_ids)
@@ -132,6 +136,9 @@ async def _tell(uow: UnitOfWork, found: Organization) -> dict[str, int]:
     keys = (await uow.execute(select(api_key).where(api_key.c.space_id.in_(spaces)))).all()
     for row in keys:
         emit_key(uow, KEY_REVOKED, row)
+    hooks = (await uow.execute(select(webhook.c.id, webhook.c.space_id).where(webhook.c.space_id.in_(spaces)))).all()
+    for row in hooks:  # whoever delivers to them forgets them; the address is sealed, and nobody is told of it
+        uow.emit(WEBHOOK_DELETED, space_id=row.space_id, data={"webhook_id": row.id, "url": "***"})
     sessions = (await uow.execute(select(person_session).where(person_session.c.organization_id == found.id))).all()
     for row in sessions:
         session: SessionChanged = {"session_id": row.id, "user_id": row.person_id}

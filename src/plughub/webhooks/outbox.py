@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import RowMapping, TextClause, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from plughub.db.engine import Database
 from plughub.db.tables import event, space
 from plughub.db.unit_of_work import Event, UnitOfWork
 from plughub.db.webhook_tables import delivery, webhook, webhook_cursor
@@ -23,6 +24,8 @@ from plughub.webhooks.store import LINE
 LEASE_S = 30.0
 # A process that has not been seen for so long is dead: what it held is taken over.
 _DEAD_S = 5.0
+# Small transactions: the write lock is never held for long.
+_PRUNED_AT_ONCE = 1000
 # (id, webhook_id, seq, event, body, next_at, lease_owner)
 NewRow = tuple[str, str, int, str, str, float, str | None]
 # (id, status, attempts, tries, next_at, last_at, response_status, response_excerpt, error, duration_ms)
@@ -255,3 +258,19 @@ def _claimed(rows: Sequence[Any], webhook_id: str, until: float) -> list[Held]:
 
 def _json(rows: Sequence[Any]) -> str:
     return msgspec.json.encode(rows).decode()
+
+
+async def prune_deliveries(database: Database, before_at: float) -> int:
+    """Remove every delivery from before `before_at` (epoch seconds), and all of deleted webhooks; how many that were."""
+    removed, webhook_id = 0, ""
+    while True:
+        async with database.read() as connection:
+            found = await next_of(connection, webhook_id)
+        if found is None:
+            return removed
+        webhook_id, there = found
+        gone = _PRUNED_AT_ONCE
+        while gone == _PRUNED_AT_ONCE:
+            async with database.unit_of_work() as uow:
+                gone = await prune(uow, webhook_id, before_at if there else None, _PRUNED_AT_ONCE)
+            removed += gone
