@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 from plughub.events import catalogue
 from plughub.events.document import example_of, schema_of
-from plughub.events.names import is_known, known_names, matches
+from plughub.events.names import KNOWN, is_known, matches
 from plughub.events.published import COMING, INTERNAL, PUBLISHED
 from tests.events.schemas import check_body
 
@@ -63,6 +63,6 @@ def test_what_names_nothing_is_not_known(word: str) -> None:
 
 
 @pytest.mark.requirement("events.names")
-@given(st.lists(st.sampled_from(known_names())), st.sampled_from(known_names()))
+@given(st.lists(st.sampled_from(KNOWN)), st.sampled_from(KNOWN))
 def test_whole_names_hear_themselves_alone(subscriptions: list[str], name: str) -> None:
     assert matches(subscriptions, name) == (name in subscriptions)

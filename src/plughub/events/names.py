@@ -16,7 +16,8 @@ _WORDS = {
     "mcp.health_changed": (SERVER_CONNECTED, SERVER_DISCONNECTED, SERVER_ERROR),
     "team.*": ("member.*",),
 }
-_NAMES = (*PUBLISHED, *sorted(COMING))
+# Every name that may be subscribed to.
+KNOWN = (*PUBLISHED, *sorted(COMING))
 
 
 def matches(subscriptions: Iterable[str], name: str) -> bool:
@@ -26,20 +27,15 @@ def matches(subscriptions: Iterable[str], name: str) -> bool:
 
 def is_known(subscription: str) -> bool:
     """Whether it names anything that there is, or that is promised."""
-    return any(_matches_one(subscription, name) for name in _NAMES)
+    return any(_matches_one(subscription, name) for name in KNOWN)
 
 
 def meant_by(subscription: str) -> str | None:
     """What may have been meant by one that is not known."""
-    families = {name.partition(".")[0] + "." for name in _NAMES}
-    spelled = {alias + name.removeprefix(family) for alias, family in _FAMILIES.items() for name in _NAMES if name.startswith(family)}
-    offered = {*_NAMES, *_WORDS, *spelled, *(beginning + "*" for beginning in (*families, *_FAMILIES)), EVERYTHING}
+    families = {name.partition(".")[0] + "." for name in KNOWN}
+    spelled = {alias + name.removeprefix(family) for alias, family in _FAMILIES.items() for name in KNOWN if name.startswith(family)}
+    offered = {*KNOWN, *_WORDS, *spelled, *(beginning + "*" for beginning in (*families, *_FAMILIES)), EVERYTHING}
     return next(iter(difflib.get_close_matches(subscription[:_MAX_NAME], sorted(offered), n=1)), None)
-
-
-def known_names() -> list[str]:
-    """Every name that may be subscribed to, for whoever mistyped one."""
-    return list(_NAMES)
 
 
 @lru_cache(4096)
